@@ -1,0 +1,178 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+)
+
+// Provider is one way in that leads over another party: Google, an OIDC
+// issuer, an OAuth 2.0 server. It is a Caddy module in the namespace
+// login.providers and must be safe for concurrent use.
+type Provider interface {
+	// Open takes what the house lends and checks the provider's own settings.
+	// It is called at provision and must not touch the network or the disk:
+	// one dead provider must not stop Caddy from starting.
+	Open(Env) error
+
+	// Traits says how the house treats this provider. Constant after Open.
+	Traits() Traits
+
+	// Begin returns the absolute address at the provider that the browser is
+	// sent to. It may fetch discovery metadata (once, shared by all callers)
+	// and must give up within 3 s.
+	Begin(ctx context.Context, a Attempt) (string, error)
+
+	// Finish turns the provider's answer (the query of the callback, or its
+	// form where Traits.FormPost) into a Profile. The house has already
+	// checked that the state is ours, unspent, and bound to this browser, and
+	// has spent it. Finish checks everything else: RFC 9207 iss, error
+	// answers, the ID token, nonce, userinfo's sub. Each answer parameter
+	// occurs at most once.
+	//
+	// An error that is a *Failure decides what the visitor reads.
+	Finish(ctx context.Context, a Attempt, answer url.Values) (Profile, error)
+}
+
+// Traits are a provider's fixed properties.
+type Traits struct {
+	// Name is the operator's name of this instance: part of its paths and of
+	// the identity key, so that two Okta orgs coexist. Lower-case letters,
+	// digits, '-' and '_', at most 32 bytes.
+	Name string
+
+	// Label is the provider's name as a person knows it: "Google".
+	Label string
+
+	// Brand selects the button's icon and style; a brand the pages do not know
+	// gets a neutral one.
+	Brand string
+
+	// FormPost is set where answers come as a cross-site POST
+	// (response_mode=form_post).
+	FormPost bool
+
+	// Email says what an address from this provider is good for.
+	Email EmailRules
+}
+
+// EmailRules are the operator's decisions about addresses from one provider
+// (identity.md section 3).
+type EmailRules struct {
+	// Identifier lets a proven address identify a new user: only then is it
+	// stored as one and sent to the app (use_email_as_identifier).
+	Identifier bool
+
+	// Merge lets a proven address lead to an existing user
+	// (allow_email_account_merge).
+	Merge bool
+
+	// Verify has an address the provider did not prove be proven by mail
+	// (verify_email).
+	Verify bool
+
+	// Confirmation is auto, proof, click or none (merge_confirmation).
+	Confirmation string
+}
+
+// Attempt is one pending log-in, as a provider sees it. All values are made
+// by the house.
+type Attempt struct {
+	// RedirectURI is the callback, the same in Begin and Finish.
+	RedirectURI string
+
+	// State, Nonce and Verifier are the OAuth state, the OIDC nonce and the
+	// PKCE code verifier: 128 bits or more of chance each.
+	State    string
+	Nonce    string
+	Verifier string
+
+	// SwitchAccount asks the provider to let the person choose an account
+	// instead of going on with the one it remembers.
+	SwitchAccount bool
+}
+
+// Profile is who the provider says this is.
+type Profile struct {
+	// Issuer and Subject are the provider's stable name for the person. Never
+	// a login name or an address. Subject is 1 to 255 bytes.
+	Issuer  string
+	Subject string
+
+	// Email is an address as the provider spells it, or empty. EmailTrust
+	// says what the provider's word is worth; only Verified and Authoritative
+	// addresses count as proven.
+	Email      string
+	EmailTrust Trust
+
+	// Name and Picture are for display. They may be empty.
+	Name    string
+	Picture string
+
+	// Groups come from the claim the operator named. Never partial: a list
+	// that overflowed at the provider is empty.
+	Groups []string
+
+	// AuthMethods are the `amr` values, AuthTime the `auth_time` (zero where
+	// the provider does not tell).
+	AuthMethods []string
+	AuthTime    time.Time
+
+	// SessionID is the provider's `sid`, for back-channel logout. IDToken is
+	// the raw token, for the logout hint.
+	SessionID string
+	IDToken   Secret
+}
+
+// Trust is what a provider's word about an address is worth.
+type Trust int
+
+// The tiers of identity.md section 2. The zero value trusts nothing.
+const (
+	NoEmail       Trust = iota // T0: there is none
+	Asserted                   // T1: no signal that anybody checked
+	Verified                   // T2: it once checked
+	Authoritative              // T3: the one who says so runs the mailbox or its domain
+)
+
+// Failure is an error with a reason that may be told to the visitor. What the
+// provider wrote stays in Err and never reaches a page; Err itself is logged,
+// so it must hold no secret, code or token, and provider texts only quoted and
+// cut to 200 bytes.
+type Failure struct {
+	Reason Reason
+	Err    error
+}
+
+// Reason is why a provider could not sign somebody in. It is a metric label:
+// the set is closed.
+type Reason string
+
+const (
+	// Cancelled: the person said no at the provider.
+	Cancelled Reason = "cancelled"
+	// Unavailable: the provider did not answer, or not in time.
+	Unavailable Reason = "provider_unavailable"
+	// Refused: the provider answered with an error.
+	Refused Reason = "provider_error"
+	// Untrusted: the answer failed one of our checks.
+	Untrusted Reason = "invalid_answer"
+	// NotAllowed: a rule of this provider's block shuts this account out
+	// (hosted_domain, org, allowed_tenants).
+	NotAllowed Reason = "not_allowed"
+)
+
+func (f *Failure) Error() string { return fmt.Sprintf("%s: %v", f.Reason, f.Err) }
+
+func (f *Failure) Unwrap() error { return f.Err }
+
+// ReasonOf is the Reason of err, or Refused where it names none.
+func ReasonOf(err error) Reason {
+	var f *Failure
+	if errors.As(err, &f) {
+		return f.Reason
+	}
+	return Refused
+}
