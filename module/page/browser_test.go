@@ -1,0 +1,368 @@
+package page
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// look is one way a visitor sees a page.
+type look struct {
+	name          string
+	width, height int64
+	scheme        string
+	rtl, forced   bool
+}
+
+// 320 px is a 1280 px screen zoomed to 400 % (WCAG 1.4.10).
+var looks = []look{
+	{name: "phone-light", width: 390, height: 844, scheme: "light"},
+	{name: "phone-dark", width: 390, height: 844, scheme: "dark"},
+	{name: "desktop-light", width: 1280, height: 800, scheme: "light"},
+	{name: "desktop-dark", width: 1280, height: 800, scheme: "dark"},
+	{name: "zoomed", width: 320, height: 256, scheme: "light"},
+	{name: "phone-rtl", width: 390, height: 844, scheme: "light", rtl: true},
+	{name: "desktop-forced", width: 1280, height: 800, scheme: "dark", forced: true},
+}
+
+// TestEveryPageInChromium draws every page in every look and measures it.
+// With LOGIN_SHOTS=<dir> it writes the pictures there.
+func TestEveryPageInChromium(t *testing.T) {
+	b := openBrowser(t)
+	pages := everyPage(&Pages{Title: plain.site}, plain)
+	long := strings.Repeat("wonderfullylong", 12)
+	for _, p := range everyPage(&Pages{Title: long}, texts{long, long, long + "@example.com", long, long, "/" + long, long}) {
+		if !strings.HasPrefix(p.name, "trouble-") || p.name == "trouble-not_allowed" {
+			pages = append(pages, drawn{"long-" + p.name, p.status, p.write})
+		}
+	}
+	site := serve(t, pages)
+	for _, l := range looks {
+		t.Run(l.name, func(t *testing.T) {
+			b.dress(t, l)
+			for _, p := range pages {
+				// Long words change the layout, not the colours.
+				if l.scheme == "light" || !strings.HasPrefix(p.name, "long-") {
+					b.visit(t, site, p, l)
+				}
+			}
+		})
+	}
+}
+
+// serve answers /<name of a page> and the stylesheet.
+func serve(t *testing.T, pages []drawn) string {
+	t.Helper()
+	mux := http.NewServeMux()
+	p := &Pages{}
+	mux.HandleFunc(p.base()+StylesheetPath, p.Stylesheet)
+	mux.HandleFunc("/nothing", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	for _, page := range pages {
+		mux.HandleFunc("/"+page.name, page.write)
+	}
+	site := httptest.NewServer(mux)
+	t.Cleanup(site.Close)
+	return site.URL
+}
+
+// browser is a Chromium and what it complained about.
+type browser struct {
+	ctx        context.Context
+	mu         sync.Mutex
+	complaints []string
+}
+
+// openBrowser skips without Chromium, but not where CI promises one.
+func openBrowser(t *testing.T) *browser {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("a browser takes its time")
+	}
+	path := findChromium()
+	if path == "" && os.Getenv("CI") == "true" {
+		t.Fatal("no Chromium in CI")
+	} else if path == "" {
+		t.Skip("no Chromium here")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
+	ctx, stop := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(stop)
+	ctx, closeTab := chromedp.NewContext(ctx)
+	t.Cleanup(closeTab)
+	b := &browser{ctx: ctx}
+	if err := chromedp.Listen(ctx, b.listen); err != nil {
+		t.Fatalf("starting Chromium: %v", err)
+	}
+	b.do(t, command(log.Enable, cdp.Empty{}))
+	return b
+}
+
+func findChromium() string {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+// listen collects what the console says: refused content, scripts' errors.
+func (b *browser) listen(event any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch e := event.(type) {
+	case *log.EventEntryAdded:
+		b.complaints = append(b.complaints, e.Entry.Text)
+	case *runtime.EventExceptionThrown:
+		b.complaints = append(b.complaints, e.ExceptionDetails.Text)
+	}
+}
+
+// heard returns the complaints since it was last asked. That a page has a 4xx
+// or 5xx status is logged, too, and meant.
+func (b *browser) heard() (real []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.complaints {
+		if !strings.Contains(c, "the server responded with a status of") {
+			real = append(real, c)
+		}
+	}
+	b.complaints = nil
+	return real
+}
+
+// step is longer than any step takes on a busy machine.
+const step = 30 * time.Second
+
+func (b *browser) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, step)
+	defer cancel()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		t.Fatalf("driving Chromium: %v", err)
+	}
+}
+
+// see returns what a sees.
+func see[T any](t *testing.T, b *browser, a chromedp.Action[T]) T {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, step)
+	defer cancel()
+	got, err := chromedp.Run(ctx, a)
+	if err != nil {
+		t.Fatalf("asking Chromium: %v", err)
+	}
+	return got
+}
+
+func command[P any](c cdp.Command[P, cdp.Empty], params P) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+		_, err := cdp.Call(ctx, tab, c, params)
+		return err
+	})
+}
+
+func (b *browser) dress(t *testing.T, l look) {
+	t.Helper()
+	forced := map[bool]string{true: "active", false: "none"}[l.forced]
+	b.do(t,
+		chromedp.EmulateViewport(l.width, l.height),
+		command(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+			{Name: "prefers-color-scheme", Value: l.scheme}, {Name: "forced-colors", Value: forced},
+		}}))
+}
+
+// visit draws one page and asks it what a visitor would mind.
+func (b *browser) visit(t *testing.T, site string, p drawn, l look) {
+	t.Helper()
+	b.do(t, chromedp.Navigate(site+"/"+p.name))
+	if l.rtl {
+		b.do(t, chromedp.Evaluate[chromedp.Void](`document.documentElement.dir = "rtl"`))
+	}
+	faults := see(t, b, chromedp.Evaluate[[]string](measure))
+	if want := map[string]string{"light": "rgb(238, 240, 245)", "dark": "rgb(12, 14, 18)"}[l.scheme]; !l.forced && l.width > 544 {
+		b.sees(t, p.name, `getComputedStyle(document.body).backgroundColor`, want)
+	}
+	for _, fault := range append(faults, b.heard()...) {
+		t.Errorf("%s in %s: %s", p.name, l.name, fault)
+	}
+	b.photograph(t, p.name, l)
+}
+
+func (b *browser) sees(t *testing.T, where, expression, want string) {
+	t.Helper()
+	if got := see(t, b, chromedp.Evaluate[string](expression)); got != want {
+		t.Errorf("%s: %s is %q, want %q", where, expression, got, want)
+	}
+}
+
+func (b *browser) photograph(t *testing.T, name string, l look) {
+	t.Helper()
+	dir := os.Getenv("LOGIN_SHOTS")
+	if dir == "" {
+		return
+	}
+	png := see(t, b, chromedp.CaptureScreenshot())
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%s.png", name, l.name)), png, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// measure lists what is wrong with the page as drawn: no stylesheet, sideways
+// scrolling, anything that sticks out, targets under 44 px, text whose real
+// colours are under 4.5:1. It runs through the debugger, which the
+// Content-Security-Policy does not bind.
+const measure = `(() => {
+	const faults = [], root = document.documentElement;
+	if (document.styleSheets.length !== 1 || getComputedStyle(document.querySelector("main")).boxSizing !== "border-box") faults.push("the stylesheet is not applied");
+	if (root.scrollWidth > root.clientWidth) faults.push("scrolls sideways: " + root.scrollWidth + " in " + root.clientWidth);
+	for (const e of document.querySelectorAll("main *")) {
+		const r = e.getBoundingClientRect(), name = e.tagName + "." + e.getAttribute("class");
+		if (r.left < -0.5 || r.right > root.clientWidth + 0.5) faults.push(name + " sticks out: " + r.left + " to " + r.right);
+		if (e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 && !e.closest("svg")) faults.push(name + " overflows itself");
+	}
+	for (const e of document.querySelectorAll("a, button")) {
+		const r = e.getBoundingClientRect();
+		if (r.height < 44 || r.width < 44) faults.push("target of " + r.width + " by " + r.height + ": " + e.textContent.trim());
+	}
+	const rgba = c => (c.match(/[\d.]+/g) || []).map(Number);
+	const luminance = c => c.slice(0, 3).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+		.reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+	const behind = e => { for (; e; e = e.parentElement) { const c = rgba(getComputedStyle(e).backgroundColor); if (c.length === 3 || c[3] === 1) return c; } return [255, 255, 255]; };
+	const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+	while (walk.nextNode()) {
+		if (!walk.currentNode.data.trim()) continue;
+		const e = walk.currentNode.parentElement, a = luminance(rgba(getComputedStyle(e).color)), b = luminance(behind(e));
+		const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+		if (ratio < 4.5) faults.push("contrast of " + ratio.toFixed(2) + ": " + walk.currentNode.data.trim());
+	}
+	return faults;
+})()`
+
+// TestKeyboardFocusCanBeSeen walks the sign-in page with the Tab key.
+func TestKeyboardFocusCanBeSeen(t *testing.T) {
+	b := openBrowser(t)
+	site := serve(t, everyPage(&Pages{}, plain))
+	b.do(t, chromedp.Navigate(site+"/choose"), chromedp.KeyEvent("\t"))
+	b.sees(t, "choose", `document.activeElement.textContent.trim()`, "Sign in with Google")
+	b.sees(t, "choose", `getComputedStyle(document.activeElement).outlineWidth`, "3px")
+	b.do(t, chromedp.KeyEvent("\t"))
+	b.sees(t, "choose", `document.activeElement.textContent.trim()`, "Sign in with Apple")
+	b.photograph(t, "focus", look{name: "desktop"})
+}
+
+// TestFormLeadsToAnotherHostOnlyByBounce shows why Bounce exists: Chromium
+// holds the redirects after a form against form-action, too.
+func TestFormLeadsToAnotherHostOnlyByBounce(t *testing.T) {
+	b := openBrowser(t)
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`<!doctype html><p id="elsewhere">Elsewhere`))
+	}))
+	t.Cleanup(elsewhere.Close)
+	p := &Pages{}
+	mux := http.NewServeMux()
+	mux.HandleFunc(p.base()+StylesheetPath, p.Stylesheet)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		p.AskSignOut(w, r, AskSignOut{Return: r.FormValue("return")})
+	})
+	mux.HandleFunc("POST /.login/logout", func(w http.ResponseWriter, r *http.Request) {
+		if origin := r.Header.Get("Origin"); origin != "http://"+r.Host {
+			t.Errorf("our own form comes with Origin %q", origin)
+		}
+		if r.FormValue("return") == "redirect" {
+			http.Redirect(w, r, elsewhere.URL, http.StatusSeeOther)
+			return
+		}
+		p.Bounce(w, r, elsewhere.URL+"/?a=1&b=2")
+	})
+	site := httptest.NewServer(mux)
+	t.Cleanup(site.Close)
+	b.do(t, chromedp.Navigate(site.URL+"/?return=redirect"))
+	if refused := see(t, b, chromedp.Evaluate[string](submit, chromedp.EvalAwaitPromise)); refused != "form-action" {
+		t.Errorf("a redirect was held against %q, want form-action", refused)
+	}
+	b.heard()
+	b.do(t, chromedp.Navigate(site.URL), chromedp.Click(chromedp.CSS("button")), chromedp.WaitVisible(chromedp.CSS("#elsewhere")))
+	b.sees(t, "bounce", `location.href`, elsewhere.URL+"/?a=1&b=2")
+	b.sees(t, "bounce", `document.referrer`, site.URL+"/")
+	if heard := b.heard(); len(heard) != 0 {
+		t.Errorf("Chromium says %q", heard)
+	}
+}
+
+// submit sends the form and names the directive it was refused for.
+const submit = `new Promise(done => {
+	document.addEventListener("securitypolicyviolation", e => done(e.effectiveDirective));
+	document.querySelector("button").click();
+})`
+
+// TestBounceBringsLaxCookiesBack plays a provider with form_post: its POST
+// comes without our cookies, the GET after the bounce with them.
+func TestBounceBringsLaxCookiesBack(t *testing.T) {
+	b := openBrowser(t)
+	p := &Pages{}
+	mux := http.NewServeMux()
+	mux.HandleFunc(p.base()+StylesheetPath, p.Stylesheet)
+	mux.HandleFunc("GET /begin", func(w http.ResponseWriter, _ *http.Request) {
+		http.SetCookie(w, &http.Cookie{Name: "pending", Value: "1", Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
+	})
+	mux.HandleFunc("POST /callback", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := r.Cookie("pending"); err == nil {
+			t.Error("the POST already has the cookie: this is no cross-site POST")
+		}
+		p.Bounce(w, r, "/finish?handle=a%2Fb&x=1")
+	})
+	mux.HandleFunc("GET /finish", func(w http.ResponseWriter, r *http.Request) {
+		_, err := r.Cookie("pending")
+		fmt.Fprintf(w, `<!doctype html><p id="end">%s %t`, r.FormValue("handle"), err == nil)
+	})
+	site := httptest.NewServer(mux)
+	t.Cleanup(site.Close)
+	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `<!doctype html><form method="post" action="%s/callback"><button>Allow</button></form>`, site.URL)
+	}))
+	t.Cleanup(provider.Close)
+	b.do(t, chromedp.Navigate(site.URL+"/begin"),
+		chromedp.Navigate(strings.Replace(provider.URL, "127.0.0.1", "localhost", 1)),
+		chromedp.Click(chromedp.CSS("button")), chromedp.WaitVisible(chromedp.CSS("#end")))
+	b.sees(t, "finish", `document.querySelector("#end").textContent`, "a/b true")
+}
+
+// TestBrowserHearsRefusals keeps the silence in the tests above worth
+// something: a page that breaks our policy, and one that is too wide, are
+// noticed.
+func TestBrowserHearsRefusals(t *testing.T) {
+	b := openBrowser(t)
+	bad := drawn{"bad", 200, func(w http.ResponseWriter, _ *http.Request) {
+		protect(w.Header())
+		_, _ = w.Write([]byte(`<!doctype html><main><style>p{}</style><a href="/">x</a><span>` + strings.Repeat("x", 900) + `</span></main>`))
+	}}
+	site := serve(t, []drawn{bad})
+	b.dress(t, looks[0])
+	b.do(t, chromedp.Navigate(site+"/bad"))
+	faults := strings.Join(append(see(t, b, chromedp.Evaluate[[]string](measure)), b.heard()...), "\n")
+	for _, want := range []string{"stylesheet", "scrolls sideways", "sticks out", "target of", "Content Security Policy"} {
+		if !strings.Contains(faults, want) {
+			t.Errorf("nothing about %q in:\n%s", want, faults)
+		}
+	}
+}

@@ -1,0 +1,133 @@
+package page
+
+import (
+	"cmp"
+	"net/http"
+)
+
+// Kind is what went wrong, as far as a visitor may know. Its value is also
+// the stable code of the same trouble in a Problem and in a guest's Failure.
+type Kind string
+
+// The kinds. The zero Kind, and one that is not listed, is drawn as Internal.
+const (
+	// Expired: the sign-in took too long, or was begun in another browser.
+	Expired Kind = "expired"
+	// CookiesBlocked: the cookie set when the sign-in began did not come back.
+	CookiesBlocked Kind = "cookies_blocked"
+	// UnsafeAddress: no cookie can ever come back to this host or scheme.
+	UnsafeAddress Kind = "unsafe_address"
+	// ProviderUnavailable: the provider did not answer, or not in time.
+	ProviderUnavailable Kind = "provider_unavailable"
+	// ProviderError: the provider answered with an error.
+	ProviderError Kind = "provider_error"
+	// ProviderCancelled: the person said no at the provider.
+	ProviderCancelled Kind = "cancelled"
+	// InvalidAnswer: the provider's answer failed one of our checks.
+	InvalidAnswer Kind = "invalid_answer"
+	// NotAllowed: a rule of this provider's settings shuts the account out.
+	NotAllowed Kind = "not_allowed"
+	// EmailInUse: somebody with this address exists, who signed in otherwise.
+	EmailInUse Kind = "email_in_use"
+	// SignupDisabled: only people known here may sign in.
+	SignupDisabled Kind = "signup_disabled"
+	// AccountDisabled: the person is known here and shut out.
+	AccountDisabled Kind = "account_disabled"
+	// BadRequest: the request makes no sense.
+	BadRequest Kind = "bad_request"
+	// CrossSite: a form came from another site.
+	CrossSite Kind = "cross_site"
+	// NotFound: there is no such page of ours.
+	NotFound Kind = "not_found"
+	// MethodNotAllowed: the caller sets Allow.
+	MethodNotAllowed Kind = "method_not_allowed"
+	// TooMany: too many attempts. The caller sets Retry-After.
+	TooMany Kind = "rate_limited"
+	// Unavailable: we cannot serve this now. The caller sets Retry-After.
+	Unavailable Kind = "unavailable"
+	// Internal: a fault of ours.
+	Internal Kind = "internal"
+)
+
+// Trouble is a page that says what went wrong and what to do next.
+type Trouble struct {
+	Kind Kind
+	// Provider is its name as a person knows it, or empty.
+	Provider string
+	// Retry is the address that tries the same again, or empty.
+	Retry string
+	// RequestID is the one the log has, or empty.
+	RequestID string
+}
+
+// drawing is how a Kind is answered, apart from its words.
+type drawing struct {
+	status int
+	mark   string
+	// retry and home name the words on the links to Trouble.Retry and to the
+	// sign-in page. An empty home is not offered.
+	retry, home string
+}
+
+// ProviderCancelled is no error of anybody's, but a 400: what came back is not
+// a sign-in, and a 2xx on a callback is what monitors count as one.
+var drawings = map[Kind]drawing{
+	Expired:             {http.StatusBadRequest, "clock", "sign_in_again", "to_sign_in"},
+	CookiesBlocked:      {http.StatusBadRequest, "cookie", "try_again", "to_sign_in"},
+	UnsafeAddress:       {http.StatusBadRequest, "lock", "open_safely", ""},
+	ProviderUnavailable: {http.StatusBadGateway, "alert", "try_again", "other_ways"},
+	ProviderError:       {http.StatusBadGateway, "alert", "try_again", "other_ways"},
+	ProviderCancelled:   {http.StatusBadRequest, "person", "try_again", "other_ways"},
+	InvalidAnswer:       {http.StatusBadRequest, "alert", "try_again", "other_ways"},
+	NotAllowed:          {http.StatusForbidden, "lock", "use_another", "other_ways"},
+	EmailInUse:          {http.StatusConflict, "person", "use_known_way", "to_sign_in"},
+	SignupDisabled:      {http.StatusForbidden, "lock", "use_another", "other_ways"},
+	AccountDisabled:     {http.StatusForbidden, "lock", "use_another", "other_ways"},
+	BadRequest:          {http.StatusBadRequest, "alert", "try_again", "to_sign_in"},
+	CrossSite:           {http.StatusForbidden, "alert", "try_again", "to_sign_in"},
+	NotFound:            {http.StatusNotFound, "alert", "try_again", "to_sign_in"},
+	MethodNotAllowed:    {http.StatusMethodNotAllowed, "alert", "try_again", "to_sign_in"},
+	TooMany:             {http.StatusTooManyRequests, "clock", "try_again", "to_sign_in"},
+	Unavailable:         {http.StatusServiceUnavailable, "alert", "try_again", "to_sign_in"},
+	Internal:            {http.StatusInternalServerError, "alert", "try_again", "to_sign_in"},
+}
+
+// Status is the HTTP status this kind is answered with.
+func (k Kind) Status() int { return drawings[k.known()].status }
+
+func (k Kind) known() Kind {
+	if _, ok := drawings[k]; ok {
+		return k
+	}
+	return Internal
+}
+
+// Trouble draws what went wrong, with the status of its kind.
+func (p *Pages) Trouble(w http.ResponseWriter, r *http.Request, t Trouble) {
+	kind := t.Kind.known()
+	d := drawings[kind]
+	v := p.view(r, "trouble")
+	v.Provider = cmp.Or(t.Provider, v.Provider)
+	v.Mark = d.mark
+	v.RequestID = t.RequestID
+	v.Heading = v.say(string(kind) + ".title")
+	v.What = v.say(string(kind) + ".what")
+	v.Next = v.say(string(kind) + ".next")
+	v.Links = v.waysOn(checked(t.Retry, ""), d)
+	v.write(w, r, d.status)
+}
+
+// waysOn offers to try again, where there is something to try, and the
+// sign-in page, where it would help.
+func (v *view) waysOn(retry string, d drawing) (links []Link) {
+	if retry != "" && retry != v.Home {
+		links = append(links, Link{v.say(d.retry), retry})
+	}
+	switch {
+	case d.home == "":
+		return links
+	case len(links) == 0:
+		return []Link{{v.say("to_sign_in"), v.Home}}
+	}
+	return append(links, Link{v.say(d.home), v.Home})
+}

@@ -1,0 +1,170 @@
+package page
+
+import (
+	"cmp"
+	"embed"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// view is what the templates see. Every text in it is raw: html/template
+// escapes it. Every address in it went through checked.
+type view struct {
+	language
+	template *template.Template
+
+	Site, SiteLetter       string
+	Host, Provider         string
+	Base, Home, Stylesheet string
+
+	Heading, Mark string
+	RequestID     string
+	Refresh       string
+
+	Account    *person
+	Note       Note
+	Buttons    []way
+	Go, Return string
+	What, Next string
+	Links      []Link
+}
+
+// view begins a page by its name, which selects its template and heading.
+func (p *Pages) view(r *http.Request, name string) *view {
+	v := &view{language: english, template: templates[name]}
+	v.Host = cmp.Or(r.Host, v.Words["host"])
+	v.Site = cmp.Or(strings.TrimSpace(p.Title), v.Host)
+	v.SiteLetter = initial(v.Site)
+	v.Provider = v.Words["provider"]
+	v.Base = p.base()
+	v.Home = v.Base + "/"
+	v.Stylesheet = v.Base + StylesheetPath
+	v.Heading = v.say(name + ".title")
+	return v
+}
+
+// Say is the sentence of that name in the page's language. A missing one is
+// an error, so that no page goes out with a hole.
+func (v *view) Say(name string) (string, error) {
+	words, ok := v.Words[name]
+	if !ok {
+		return "", fmt.Errorf("no words for %q in %s", name, v.Lang)
+	}
+	return strings.NewReplacer("{site}", v.Site, "{host}", v.Host, "{provider}", v.Provider).Replace(words), nil
+}
+
+// say is Say where every name is known to a test; some pages fill their
+// heading later.
+func (v *view) say(name string) string {
+	words, _ := v.Say(name)
+	return words
+}
+
+// way is a Button as drawn.
+type way struct{ Text, Href, Style, Icon, Letter string }
+
+// way gives a button its words and looks. A brand we cannot draw faithfully
+// gets a monogram, or a key where the label has no letter.
+func (v *view) way(b Button) way {
+	w := way{Href: checked(b.Href, v.Home), Icon: b.Brand}
+	w.Text = v.Words["sign_in"]
+	if b.Label != "" {
+		w.Text = strings.ReplaceAll(v.Words["sign_in_with"], "{provider}", b.Label)
+	}
+	if !brands[b.Brand] {
+		w.Icon, w.Letter = "", initial(b.Label)
+	}
+	if w.Icon == "" && w.Letter == "" {
+		w.Icon = "key"
+	}
+	w.Style = w.Icon
+	return w
+}
+
+// person is an Account as drawn.
+type person struct{ Initials, First, Second string }
+
+// personOf is nil where nothing is known about the account.
+func personOf(a Account) *person {
+	name, email := shorten(a.Name), shorten(a.Email)
+	switch {
+	case name == "" && email == "":
+		return nil
+	case name == "" || name == email:
+		return &person{Initials: initial(email), First: email}
+	}
+	return &person{Initials: initials(name), First: name, Second: email}
+}
+
+// longest is how many characters of a name are drawn: as long as an address
+// can be, so that two accounts never look alike for being cut.
+const longest = 254
+
+func shorten(s string) string {
+	runes := []rune(strings.TrimSpace(s))
+	if len(runes) <= longest {
+		return string(runes)
+	}
+	return string(runes[:longest]) + "…"
+}
+
+// initials are the first letters of the first and the last word.
+func initials(name string) string {
+	words := strings.Fields(name)
+	if len(words) < 2 {
+		return initial(name)
+	}
+	return initial(words[0]) + initial(words[len(words)-1])
+}
+
+// initial is the first character, if it is a letter or digit. Anything else
+// (an emoji, a combining mark) would be half a sign.
+func initial(s string) string {
+	first, _ := utf8.DecodeRuneInString(s)
+	if !unicode.IsLetter(first) && !unicode.IsDigit(first) {
+		return ""
+	}
+	return string(unicode.ToUpper(first))
+}
+
+// checked returns href if it is a path of this site or an http(s) address of
+// another, else otherwise. "//host" and "/\host" are other hosts in the
+// disguise of a path; control characters and spaces are dropped by browsers
+// and may hide either; userinfo makes one host look like another.
+func checked(href, otherwise string) string {
+	if strings.ContainsFunc(href, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '\\' }) {
+		return otherwise
+	}
+	if strings.HasPrefix(href, "/") && !strings.HasPrefix(href, "//") {
+		return href
+	}
+	u, err := url.Parse(href)
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http" {
+		return otherwise
+	}
+	return href
+}
+
+//go:embed icons/*.svg
+var iconFiles embed.FS
+
+// brands are the icons that belong to a provider.
+var brands = map[string]bool{
+	"apple": true, "email": true, "facebook": true, "github": true,
+	"google": true, "linkedin": true, "microsoft": true, "okta": true,
+}
+
+// icon is an SVG of ours, drawn in the page so that it needs no request and
+// takes the text's colour.
+func icon(name string) (template.HTML, error) {
+	svg, err := iconFiles.ReadFile("icons/" + name + ".svg")
+	if err != nil {
+		return "", fmt.Errorf("drawing icon: %w", err)
+	}
+	return template.HTML(strings.TrimSpace(string(svg))), nil
+}
