@@ -1,0 +1,189 @@
+// Package seal holds the keys: it seals what browsers carry for us, and signs
+// what must come back unchanged. Keys are made on first start, kept in the
+// store, and rotated; the one before the current one still opens.
+package seal
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/securecookie"
+
+	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/module/record"
+)
+
+// ErrSeal is returned for everything that Open does not accept. It does not
+// tell what was wrong: that would help who guesses.
+var ErrSeal = errors.New("not sealed by us")
+
+// Ring is the current key and the one before it. It is safe for concurrent
+// use.
+type Ring struct {
+	store guest.Store
+	now   func() time.Time
+	keys  atomic.Pointer[keys]
+}
+
+type keys struct {
+	current, previous *key
+}
+
+// key is one root secret and what is derived from it.
+type key struct {
+	made   time.Time
+	mac    []byte
+	sealer *securecookie.SecureCookie
+}
+
+// storedKeys is the record. The secrets lie in the operator's own database,
+// whose directory nobody else may read.
+type storedKeys struct {
+	Current  storedKey  `json:"current"`
+	Previous *storedKey `json:"previous,omitempty"`
+}
+
+type storedKey struct {
+	Secret []byte    `json:"secret"`
+	Made   time.Time `json:"made"`
+}
+
+var kind = record.Kind{Name: "keys", Version: 1}
+
+// Load reads the keys from the store and makes them where there are none.
+func Load(ctx context.Context, store guest.Store, now func() time.Time) (*Ring, error) {
+	r := &Ring{store: store, now: now}
+	if err := r.Rotate(ctx, 0); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Rotate makes a new current key where the current one is older than after (0:
+// never). What was sealed with the key before it still opens, and nothing
+// older: after must be no less than the life of the longest-lived thing
+// sealed, so that rotating signs nobody out.
+func (r *Ring) Rotate(ctx context.Context, after time.Duration) error {
+	var stored storedKeys
+	err := r.store.Update(ctx, func(tx guest.Tx) error {
+		stored = storedKeys{}
+		err := kind.Get(tx, kind.Key("seal"), &stored)
+		if err != nil && !errors.Is(err, guest.ErrNotFound) {
+			return err
+		}
+		if err == nil && (after == 0 || r.now().Sub(stored.Current.Made) <= after) {
+			return nil
+		}
+		return r.turn(tx, &stored)
+	})
+	if err != nil {
+		return fmt.Errorf("loading keys: %w", err)
+	}
+	return r.use(stored)
+}
+
+func (r *Ring) turn(tx guest.Tx, stored *storedKeys) error {
+	if stored.Current.Secret != nil {
+		previous := stored.Current
+		stored.Previous = &previous
+	}
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	stored.Current = storedKey{Secret: secret, Made: r.now().UTC()}
+	return kind.Put(tx, kind.Key("seal"), stored, time.Time{})
+}
+
+func (r *Ring) use(stored storedKeys) error {
+	current, err := derive(stored.Current)
+	if err != nil {
+		return err
+	}
+	next := &keys{current: current}
+	if stored.Previous != nil {
+		if next.previous, err = derive(*stored.Previous); err != nil {
+			return err
+		}
+	}
+	r.keys.Store(next)
+	return nil
+}
+
+func derive(stored storedKey) (*key, error) {
+	if len(stored.Secret) != 32 {
+		return nil, fmt.Errorf("deriving keys: secret of %d bytes, not 32", len(stored.Secret))
+	}
+	material, err := hkdf.Key(sha256.New, stored.Secret, nil, "caddy-login v1", 96)
+	if err != nil {
+		return nil, fmt.Errorf("deriving keys: %w", err)
+	}
+	// No MaxAge: what is sealed says itself when it ends, by our clock.
+	sealer := securecookie.New(material[:32], material[32:64]).
+		MaxAge(0).MaxLength(0).SetSerializer(securecookie.NopEncoder{})
+	return &key{made: stored.Made, mac: material[64:], sealer: sealer}, nil
+}
+
+// Seal encrypts and authenticates plain for one purpose. What it returns is
+// safe as a cookie value and in a URL: 1.8 times as long as plain, and some 90
+// bytes.
+func (r *Ring) Seal(purpose string, plain []byte) (string, error) {
+	sealed, err := r.keys.Load().current.sealer.Encode(purpose, plain)
+	if err != nil {
+		return "", fmt.Errorf("sealing for %s: %w", purpose, err)
+	}
+	return sealed, nil
+}
+
+// Open returns what was sealed for this purpose, or ErrSeal. Each sealed value
+// has exactly one spelling that opens.
+func (r *Ring) Open(purpose, sealed string) ([]byte, error) {
+	if !canonical(sealed) {
+		return nil, ErrSeal
+	}
+	keys := r.keys.Load()
+	var plain []byte
+	if keys.current.sealer.Decode(purpose, sealed, &plain) == nil {
+		return plain, nil
+	}
+	if keys.previous != nil && keys.previous.sealer.Decode(purpose, sealed, &plain) == nil {
+		return plain, nil
+	}
+	return nil, ErrSeal
+}
+
+// canonical refuses the spellings that base64 decoders take for the same
+// bytes: other trailing bits, line breaks, missing padding.
+func canonical(sealed string) bool {
+	raw, err := base64.URLEncoding.Strict().DecodeString(sealed)
+	return err == nil && base64.URLEncoding.EncodeToString(raw) == sealed
+}
+
+// Tag authenticates name for one purpose: 16 bytes.
+func (r *Ring) Tag(purpose, name string) []byte {
+	return mac(r.keys.Load().current, purpose, name)[:16]
+}
+
+// Tagged reports whether tag authenticates name, in constant time.
+func (r *Ring) Tagged(purpose, name string, tag []byte) bool {
+	keys := r.keys.Load()
+	ok := hmac.Equal(mac(keys.current, purpose, name)[:16], tag)
+	if keys.previous != nil {
+		ok = hmac.Equal(mac(keys.previous, purpose, name)[:16], tag) || ok
+	}
+	return ok
+}
+
+func mac(k *key, purpose, name string) []byte {
+	h := hmac.New(sha256.New, k.mac)
+	h.Write([]byte(purpose))
+	h.Write([]byte{0})
+	h.Write([]byte(name))
+	return h.Sum(nil)
+}
