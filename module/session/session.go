@@ -1,0 +1,351 @@
+// Package session knows who is signed in: it starts sessions, reads, renews
+// and ends them, and keeps the ones in use at hand.
+//
+// A session is a random id in a sealed cookie. The store keeps only the id's
+// hash. A session that ended stays in the store as ended until it would have
+// expired: the absence of a record is never what makes it invalid.
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/module/identity"
+	"github.com/caddy-login/caddy-login/module/record"
+	"github.com/caddy-login/caddy-login/module/seal"
+)
+
+// Key is the SHA-256 of a session id: what the store knows it by.
+type Key [sha256.Size]byte
+
+// Session is the record of one sign-in.
+type Session struct {
+	Key Key `json:"-"`
+	// Handle is the public name: for lists and logs, of no use to get in.
+	Handle string `json:"handle"`
+	// Scope is the host, or the domain after a dot, whose cookie this is.
+	// Elsewhere the session is none.
+	Scope string `json:"scope"`
+
+	User     identity.UserID `json:"user"`
+	Identity []byte          `json:"identity"`
+	Provider string          `json:"provider"`
+	// ProviderSession is the provider's `sid`.
+	ProviderSession string   `json:"provider_session,omitempty"`
+	AuthMethods     []string `json:"amr,omitempty"`
+
+	// AuthTime is when the person last proved who they are.
+	AuthTime time.Time     `json:"auth_time"`
+	Created  time.Time     `json:"created"`
+	Seen     time.Time     `json:"seen"`
+	Idle     time.Duration `json:"idle"`
+	Expires  time.Time     `json:"expires"`
+	// Ended is when it was ended, zero while it lives.
+	Ended time.Time `json:"ended,omitzero"`
+	// Device is the browser's own description, cut, for the account page.
+	Device string `json:"device,omitempty"`
+}
+
+// New is what begins a session.
+type New struct {
+	Scope           string
+	Person          identity.Person
+	Provider        string
+	ProviderSession string
+	AuthMethods     []string
+	AuthTime        time.Time
+	Lifetime, Idle  time.Duration
+	Device          string
+	// Replaces is the session this browser had until now; it ends in the same
+	// transaction. Zero: none.
+	Replaces Key
+}
+
+// ErrNone is returned for whatever is no live session: no cookie, a forged,
+// foreign, expired or ended one. Telling them apart would help who guesses.
+var ErrNone = errors.New("not signed in")
+
+// touchEvery is how often a session's last use is written down at most.
+const touchEvery = time.Minute
+
+var (
+	kind = record.Kind{Name: "session", Version: 1}
+	// ownKind lists a user's sessions: own/<user>/<session key>.
+	ownKind = record.Kind{Name: "own", Version: 1}
+)
+
+func (k Key) record() []byte { return kind.Key(string(k[:])) }
+
+func (s *Session) own() []byte { return ownKind.Key(string(s.User), string(s.Key[:])) }
+
+// until is when the session ends if nobody uses it from now on.
+func (s *Session) until() time.Time {
+	if idle := s.Seen.Add(s.Idle); idle.Before(s.Expires) {
+		return idle
+	}
+	return s.Expires
+}
+
+func (s *Session) livesAt(now time.Time) bool {
+	return s.Ended.IsZero() && now.Before(s.until())
+}
+
+// Sessions starts, reads and ends sessions. It is safe for concurrent use.
+type Sessions struct {
+	store   guest.Store
+	ring    *seal.Ring
+	now     func() time.Time
+	cache   cache
+	touched touched
+	streams streams
+}
+
+// Open makes the Sessions of one store. There must be only one for each store
+// in a process: what one ends, another would still remember.
+func Open(store guest.Store, ring *seal.Ring, now func() time.Time) *Sessions {
+	s := &Sessions{store: store, ring: ring, now: now}
+	s.cache.init()
+	s.streams.init()
+	return s
+}
+
+// Start writes a new session in tx, and ends the one it replaces. The cookie's
+// value is good once tx is durable; then call Forget with n.Replaces.
+func (s *Sessions) Start(tx guest.Tx, n New) (*Session, string, error) {
+	id, session := s.make(n)
+	if n.Replaces != (Key{}) {
+		if _, err := s.end(tx, n.Replaces); err != nil && !errors.Is(err, guest.ErrNotFound) {
+			return nil, "", err
+		}
+	}
+	if err := s.write(tx, session); err != nil {
+		return nil, "", err
+	}
+	if err := ownKind.Put(tx, session.own(), struct{}{}, session.Expires); err != nil {
+		return nil, "", err
+	}
+	cookie, err := s.ring.Seal(purpose(n.Scope), id)
+	return session, cookie, err
+}
+
+func (s *Sessions) make(n New) (id []byte, session *Session) {
+	id = make([]byte, 32)
+	rand.Read(id)
+	now := s.now().UTC()
+	return id, &Session{
+		Key: sha256.Sum256(id), Handle: rand.Text()[:16], Scope: n.Scope,
+		User: n.Person.User.ID, Identity: []byte(n.Person.Identity.Key()),
+		Provider: n.Provider, ProviderSession: n.ProviderSession, AuthMethods: n.AuthMethods,
+		AuthTime: n.AuthTime.UTC(), Created: now, Seen: now,
+		Idle: n.Idle, Expires: now.Add(n.Lifetime), Device: n.Device,
+	}
+}
+
+// write keeps the record as long as the session may live at most: also an
+// ended one, so that its end outlives it.
+func (s *Sessions) write(tx guest.Tx, session *Session) error {
+	return kind.Put(tx, session.Key.record(), session, session.Expires)
+}
+
+// purpose binds a sealed cookie to its scope: carried to another site it does
+// not open.
+func purpose(scope string) string { return "session\x00" + scope }
+
+// Read finds the live session of a cookie on a scope, or ErrNone. Another
+// error means that the store failed: nobody is then signed in or out.
+//
+// A session in use is found without the store, in about a microsecond.
+func (s *Sessions) Read(ctx context.Context, scope, cookie string) (*Live, error) {
+	if cookie == "" {
+		return nil, ErrNone
+	}
+	now := s.now()
+	if live := s.cache.find(cookieHash(cookie)); live != nil {
+		if live.Scope != scope || !live.livesAt(now) {
+			return nil, ErrNone
+		}
+		s.touch(live, now)
+		return live, nil
+	}
+	return s.load(ctx, scope, cookie, now)
+}
+
+func (s *Sessions) load(ctx context.Context, scope, cookie string, now time.Time) (*Live, error) {
+	id, err := s.ring.Open(purpose(scope), cookie)
+	if err != nil {
+		return nil, ErrNone
+	}
+	// Before the store is read: whatever ends from here on is noticed below.
+	epoch := s.cache.epoch.Load()
+	live, err := s.fetch(ctx, sha256.Sum256(id))
+	if err != nil {
+		return nil, err
+	}
+	if live.Scope != scope || !live.livesAt(now) {
+		return nil, ErrNone
+	}
+	s.touch(live, now)
+	live.hash = cookieHash(cookie)
+	return s.cache.keep(live, epoch), nil
+}
+
+// fetch reads a session and its person. It does not judge whether the session
+// lives.
+func (s *Sessions) fetch(ctx context.Context, key Key) (*Live, error) {
+	var session Session
+	var person *identity.Person
+	err := s.store.View(ctx, func(tx guest.Tx) (err error) {
+		if err := readSession(tx, key, &session); err != nil {
+			return err
+		}
+		person, err = identity.ReadPerson(tx, session.User, identity.IdentityKey(session.Identity))
+		return err
+	})
+	switch {
+	case errors.Is(err, guest.ErrNotFound):
+		return nil, ErrNone
+	case err != nil:
+		return nil, err
+	case person.User.State != identity.Active:
+		return nil, ErrNone
+	}
+	return newLive(session, *person), nil
+}
+
+func readSession(tx guest.Tx, key Key, session *Session) error {
+	if err := kind.Get(tx, key.record(), session); err != nil {
+		return err
+	}
+	session.Key = key
+	return nil
+}
+
+// End ends a session: when it returns nil, the session never works again, not
+// after a restart either, and its streams are being closed. Ending an ended or
+// unknown one is no error.
+func (s *Sessions) End(ctx context.Context, key Key) error {
+	err := s.store.Update(ctx, func(tx guest.Tx) error {
+		_, err := s.end(tx, key)
+		return err
+	})
+	if err != nil && !errors.Is(err, guest.ErrNotFound) {
+		return fmt.Errorf("ending session: %w", err)
+	}
+	s.Forget(key)
+	return nil
+}
+
+func (s *Sessions) end(tx guest.Tx, key Key) (*Session, error) {
+	var session Session
+	if err := readSession(tx, key, &session); err != nil {
+		return nil, err
+	}
+	if !session.Ended.IsZero() {
+		return &session, nil
+	}
+	session.Ended = s.now().UTC()
+	if err := tx.Delete(session.own()); err != nil {
+		return nil, err
+	}
+	return &session, s.write(tx, &session)
+}
+
+// endChunk is how many sessions end in one transaction: stores limit a
+// transaction's size.
+const endChunk = 256
+
+// EndAll ends every session of a user but the one to keep (zero: none is
+// kept).
+func (s *Sessions) EndAll(ctx context.Context, user identity.UserID, keep Key) error {
+	for {
+		var ended []Key
+		err := s.store.Update(ctx, func(tx guest.Tx) (err error) {
+			ended, err = own(tx, user, keep)
+			if err != nil {
+				return err
+			}
+			return s.endThese(tx, user, ended)
+		})
+		if err != nil {
+			return fmt.Errorf("ending sessions: %w", err)
+		}
+		for _, key := range ended {
+			s.Forget(key)
+		}
+		if len(ended) < endChunk {
+			return nil
+		}
+	}
+}
+
+func (s *Sessions) endThese(tx guest.Tx, user identity.UserID, keys []Key) error {
+	for _, key := range keys {
+		if _, err := s.end(tx, key); err != nil && !errors.Is(err, guest.ErrNotFound) {
+			return err
+		}
+		// Also where the session itself is gone: else it would be listed for ever.
+		if err := tx.Delete(ownKind.Key(string(user), string(key[:]))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// own lists up to endChunk sessions of a user.
+func own(tx guest.Tx, user identity.UserID, except Key) ([]Key, error) {
+	var keys []Key
+	prefix := ownKind.Key(string(user), "")
+	err := tx.Scan(prefix, nil, endChunk+1, func(key, _ []byte) bool {
+		var k Key
+		if copy(k[:], key[len(prefix):]) == len(k) && k != except {
+			keys = append(keys, k)
+		}
+		return len(keys) < endChunk
+	})
+	return keys, err
+}
+
+// Forget is the one door through which what is at hand of a session goes: it
+// must be called after every transaction that ended or changed it. The next
+// request reads the store, and open streams are closed where the session no
+// longer lives.
+func (s *Sessions) Forget(key Key) {
+	if key == (Key{}) {
+		return
+	}
+	s.cache.forget(key)
+	s.streams.end(key)
+}
+
+// ForgetUser does so for every session of a user, after the user changed.
+func (s *Sessions) ForgetUser(ctx context.Context, user identity.UserID) error {
+	var keys []Key
+	err := s.store.View(ctx, func(tx guest.Tx) (err error) {
+		prefix := ownKind.Key(string(user), "")
+		return tx.Scan(prefix, nil, 0, func(key, _ []byte) bool {
+			keys = append(keys, Key(key[len(prefix):]))
+			return true
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("listing sessions: %w", err)
+	}
+	for _, key := range keys {
+		s.cache.forget(key)
+	}
+	return nil
+}
+
+// Count is how many sessions are at hand: those used of late.
+func (s *Sessions) Count() int { return s.cache.len() }
+
+// Close writes down what is still to be written.
+func (s *Sessions) Close(ctx context.Context) error {
+	s.streams.endAll()
+	return s.Flush(ctx)
+}

@@ -1,0 +1,142 @@
+package session
+
+import (
+	"context"
+	"sync"
+)
+
+// Stream is one long-lived response of a session: a WebSocket, server-sent
+// events. It ends when its session does. The zero value is ready; it is used
+// for one response.
+type Stream struct {
+	// End is called, once or more, when the session has ended or expired. It
+	// must not block.
+	End func()
+
+	live       *Live
+	prev, next *Stream
+}
+
+// streams are the open ones, by session.
+type streams [shards]struct {
+	sync.Mutex
+	first map[Key]*Stream
+}
+
+func (s *streams) init() {
+	for i := range s {
+		s[i].first = make(map[Key]*Stream)
+	}
+}
+
+// Watch ties a stream to its session until Release. End is called at once
+// where the session ended since it was read.
+func (s *Sessions) Watch(ctx context.Context, live *Live, stream *Stream) {
+	stream.live = live
+	s.streams.add(stream)
+	// Still at hand, it has not ended before the stream was added; and from
+	// then on whoever ends it finds the stream. Else only the store knows.
+	if s.cache.find(live.hash) == live {
+		return
+	}
+	if err := s.verify(ctx, live); err != nil {
+		stream.End()
+	}
+}
+
+// Release unties the stream. It may be called twice, or without Watch.
+func (s *Sessions) Release(stream *Stream) {
+	if stream.live != nil {
+		s.streams.remove(stream)
+		stream.live = nil
+	}
+}
+
+// verify asks the store whether live still lives.
+func (s *Sessions) verify(ctx context.Context, live *Live) error {
+	stored, err := s.fetch(ctx, live.Key)
+	if err != nil {
+		return err
+	}
+	if stored.livesAt(s.now()) || stored.Ended.IsZero() && live.livesAt(s.now()) {
+		return nil
+	}
+	return ErrNone
+}
+
+// Sweep ends the streams of sessions that have expired. Call it every few
+// seconds.
+func (s *Sessions) Sweep(ctx context.Context) {
+	for _, live := range s.streams.lives() {
+		if live.livesAt(s.now()) {
+			continue
+		}
+		if err := s.verify(ctx, live); err != nil {
+			s.streams.end(live.Key)
+		}
+	}
+}
+
+func (s *streams) add(stream *Stream) {
+	key := stream.live.Key
+	shard := &s[key[0]%shards]
+	shard.Lock()
+	defer shard.Unlock()
+	if first := shard.first[key]; first != nil {
+		stream.next, first.prev = first, stream
+	}
+	shard.first[key] = stream
+}
+
+func (s *streams) remove(stream *Stream) {
+	key := stream.live.Key
+	shard := &s[key[0]%shards]
+	shard.Lock()
+	defer shard.Unlock()
+	if stream.next != nil {
+		stream.next.prev = stream.prev
+	}
+	switch {
+	case stream.prev != nil:
+		stream.prev.next = stream.next
+	case stream.next != nil:
+		shard.first[key] = stream.next
+	default:
+		delete(shard.first, key)
+	}
+	stream.prev, stream.next = nil, nil
+}
+
+// lives is one Live of each session that has a stream.
+func (s *streams) lives() []*Live {
+	var lives []*Live
+	for i := range s {
+		s[i].Lock()
+		for _, stream := range s[i].first {
+			lives = append(lives, stream.live)
+		}
+		s[i].Unlock()
+	}
+	return lives
+}
+
+func (s *streams) end(key Key) {
+	shard := &s[key[0]%shards]
+	shard.Lock()
+	defer shard.Unlock()
+	for stream := shard.first[key]; stream != nil; stream = stream.next {
+		stream.End()
+	}
+}
+
+func (s *streams) endAll() {
+	for i := range s {
+		s[i].Lock()
+		for _, stream := range s[i].first {
+			for ; stream != nil; stream = stream.next {
+				stream.End()
+			}
+		}
+		s[i].Unlock()
+	}
+}

@@ -1,0 +1,275 @@
+// Package signin begins, resumes and spends attempts to sign in at a provider.
+//
+// An attempt lives in the visitor's browser, sealed in a cookie of its own, so
+// that several tabs work and a visitor who only knocks leaves nothing behind
+// here. Only spending it is written down: an attempt works once, under any
+// concurrency, also across restarts.
+package signin
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/module/record"
+	"github.com/caddy-login/caddy-login/module/seal"
+)
+
+const (
+	// Life is how long a visitor may stay at the provider.
+	Life = 10 * time.Minute
+	// skew is how far the clock may have gone back since an attempt began.
+	skew = time.Minute
+
+	// maxPending is how many attempts one browser may have open.
+	maxPending = 5
+	// maxCookies bounds what they weigh together: with the session's cookie
+	// 2 KiB, so that Caddy's 16 KiB of header stay the app's.
+	maxCookies = 1600
+)
+
+// Errors of Resume and Spend, to be tested with errors.Is.
+var (
+	// ErrUnknown: the state is not ours, or too old, or was begun elsewhere.
+	// Which one is not told: that would let an attacker test guesses.
+	ErrUnknown = errors.New("no such attempt to sign in")
+	// ErrNoCookie: the state is ours, but this browser carries no attempt of
+	// ours at all: it blocks cookies, or the link was sent by somebody else.
+	ErrNoCookie = errors.New("the browser brought no attempt to sign in")
+	// ErrSpent: the attempt was used before.
+	ErrSpent = errors.New("attempt to sign in was used before")
+)
+
+// Attempt is one attempt of one browser.
+type Attempt struct {
+	// Provider is the instance it was begun at; at no other may it end.
+	Provider string
+	// Return is where the visitor wanted to go: a clean relative address.
+	Return string
+	// SwitchAccount: the visitor asked for another account.
+	SwitchAccount bool
+
+	State, Nonce, Verifier string
+
+	begun  time.Time
+	secret [32]byte
+	cookie string
+}
+
+// For is the attempt as a provider sees it.
+func (a *Attempt) For(redirectURI string) guest.Attempt {
+	return guest.Attempt{
+		RedirectURI: redirectURI, State: a.State, Nonce: a.Nonce,
+		Verifier: a.Verifier, SwitchAccount: a.SwitchAccount,
+	}
+}
+
+// Cookie is a pending attempt as a browser carries it.
+type Cookie struct{ Name, Value string }
+
+// Attempts begins, resumes and spends. It is safe for concurrent use.
+type Attempts struct {
+	store guest.Store
+	ring  *seal.Ring
+	now   func() time.Time
+}
+
+// New makes Attempts that are sealed with ring and spent in store.
+func New(store guest.Store, ring *seal.Ring, now func() time.Time) *Attempts {
+	return &Attempts{store: store, ring: ring, now: now}
+}
+
+// Begin makes an attempt and the cookie to set for it. scope is the host it
+// must come back on; base is the prefix of the cookie's name; pending are the
+// attempts this browser has open: drop names those to delete, the oldest
+// first, to stay within the bounds.
+//
+// An address to return to that does not fit into a cookie is cut to its path,
+// or to "/".
+func (a *Attempts) Begin(base, scope string, attempt Attempt, pending []Cookie) (begun *Attempt, set Cookie, drop []string, err error) {
+	attempt.begun = a.now().Truncate(time.Second)
+	rand.Read(attempt.secret[:])
+	a.derive(&attempt)
+	attempt.cookie = cookieName(base, &attempt)
+	sealed, err := a.seal(scope, &attempt)
+	if err != nil {
+		return nil, Cookie{}, nil, err
+	}
+	set = Cookie{Name: attempt.cookie, Value: sealed}
+	return &attempt, set, surplus(pending, set), nil
+}
+
+// seal makes the cookie's value, and Return shorter until it fits.
+func (a *Attempts) seal(scope string, attempt *Attempt) (string, error) {
+	for {
+		sealed, err := a.ring.Seal(purpose(scope), attempt.encode())
+		if err != nil || len(sealed)+len(attempt.cookie) <= maxCookies {
+			return sealed, err
+		}
+		if attempt.Return == "/" {
+			return "", fmt.Errorf("sealing attempt: %d bytes are too much for a cookie", len(sealed))
+		}
+		path, _, hasQuery := strings.Cut(attempt.Return, "?")
+		if !hasQuery {
+			path = "/"
+		}
+		attempt.Return = path
+	}
+}
+
+// surplus names what must go so that at most maxPending attempts of at most
+// maxCookies bytes remain. Names begin with the time: they sort by age.
+func surplus(pending []Cookie, set Cookie) (drop []string) {
+	pending = slices.Clone(pending)
+	slices.SortFunc(pending, func(a, b Cookie) int { return strings.Compare(b.Name, a.Name) })
+	count, size := 1, len(set.Name)+len(set.Value)
+	for _, c := range pending {
+		count++
+		size += len(c.Name) + len(c.Value)
+		if count > maxPending || size > maxCookies {
+			drop = append(drop, c.Name)
+		}
+	}
+	return drop
+}
+
+// Resume finds the attempt of a state among the browser's cookies. It does not
+// spend it. With ErrUnknown it may return the attempt, to be spent all the
+// same.
+func (a *Attempts) Resume(base, scope, provider, state string, pending []Cookie) (*Attempt, error) {
+	id, ours := a.identify(state)
+	if !ours {
+		return nil, ErrUnknown
+	}
+	for _, c := range pending[:min(len(pending), 2*maxPending)] {
+		attempt, err := a.open(scope, c)
+		if err != nil || c.Name != cookieName(base, attempt) || !hmac.Equal(attempt.id(), id) {
+			continue
+		}
+		attempt.State = state
+		return a.check(attempt, provider)
+	}
+	if len(pending) == 0 {
+		return nil, ErrNoCookie
+	}
+	return nil, ErrUnknown
+}
+
+func (a *Attempts) check(attempt *Attempt, provider string) (*Attempt, error) {
+	age := a.now().Sub(attempt.begun)
+	if age > Life || age < -skew || attempt.Provider != provider {
+		return attempt, ErrUnknown
+	}
+	return attempt, nil
+}
+
+// Ours reports whether we made this state, whoever brings it: cheap, and
+// before anything is kept for it.
+func (a *Attempts) Ours(state string) bool {
+	_, ours := a.identify(state)
+	return ours
+}
+
+func (a *Attempts) identify(state string) (id []byte, ours bool) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(state)
+	if err != nil || len(raw) != 32 {
+		return nil, false
+	}
+	return raw[:16], a.ring.Tagged("state", string(raw[:16]), raw[16:])
+}
+
+var kind = record.Kind{Name: "spent", Version: 1}
+
+// Spend uses the attempt up: of any number of callers exactly one gets nil,
+// the others ErrSpent. It is durable when it returns.
+func (a *Attempts) Spend(ctx context.Context, attempt *Attempt) error {
+	id := sha256.Sum256(attempt.secret[:])
+	key := kind.Key(string(id[:16]))
+	err := a.store.Update(ctx, func(tx guest.Tx) error {
+		_, err := tx.Get(key)
+		if err == nil {
+			return ErrSpent
+		}
+		if !errors.Is(err, guest.ErrNotFound) {
+			return err
+		}
+		return kind.Put(tx, key, struct{}{}, attempt.begun.Add(Life+2*skew))
+	})
+	if err != nil {
+		return fmt.Errorf("spending attempt: %w", err)
+	}
+	return nil
+}
+
+// CookieOf is the name of the cookie that carries attempt, to be deleted once
+// it is spent.
+func (a *Attempt) CookieOf() string { return a.cookie }
+
+// derive makes state, nonce and verifier from the secret. The state is the
+// only one that travels in the open; it carries a tag, so that what we did not
+// make is told without looking anything up.
+func (a *Attempts) derive(attempt *Attempt) {
+	id := attempt.id()
+	attempt.State = base64.RawURLEncoding.EncodeToString(append(id, a.ring.Tag("state", string(id))...))
+	attempt.Nonce = base64.RawURLEncoding.EncodeToString(attempt.mac("nonce")[:24])
+	attempt.Verifier = base64.RawURLEncoding.EncodeToString(attempt.mac("verifier"))
+}
+
+func (a *Attempt) id() []byte { return a.mac("state")[:16:16] }
+
+func (a *Attempt) mac(what string) []byte {
+	h := hmac.New(sha256.New, a.secret[:])
+	h.Write([]byte(what))
+	return h.Sum(nil)
+}
+
+func cookieName(base string, attempt *Attempt) string {
+	id := sha256.Sum256(attempt.secret[:])
+	return fmt.Sprintf("%s-%08x%s", base, uint32(attempt.begun.Unix()), hex.EncodeToString(id[16:20]))
+}
+
+func purpose(scope string) string { return "attempt\x00" + scope }
+
+// encode is version, flags, begun, secret, provider, return.
+func (a *Attempt) encode() []byte {
+	var flags byte
+	if a.SwitchAccount {
+		flags = 1
+	}
+	raw := []byte{1, flags}
+	raw = binary.BigEndian.AppendUint64(raw, uint64(a.begun.Unix()))
+	raw = append(raw, a.secret[:]...)
+	raw = append(raw, byte(len(a.Provider)))
+	raw = append(raw, a.Provider...)
+	return append(raw, a.Return...)
+}
+
+const fixed = 2 + 8 + 32 + 1
+
+func (a *Attempts) open(scope string, c Cookie) (*Attempt, error) {
+	raw, err := a.ring.Open(purpose(scope), c.Value)
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) < fixed || raw[0] != 1 || len(raw) < fixed+int(raw[fixed-1]) {
+		return nil, ErrUnknown
+	}
+	attempt := &Attempt{SwitchAccount: raw[1]&1 != 0, cookie: c.Name}
+	attempt.begun = time.Unix(int64(binary.BigEndian.Uint64(raw[2:])), 0)
+	copy(attempt.secret[:], raw[10:])
+	provider, rest := raw[fixed:fixed+int(raw[fixed-1])], raw[fixed+int(raw[fixed-1]):]
+	attempt.Provider, attempt.Return = string(provider), string(bytes.Clone(rest))
+	a.derive(attempt)
+	return attempt, nil
+}
