@@ -1,0 +1,295 @@
+package oidc
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	jose "github.com/go-jose/go-jose/v4"
+
+	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/plugin/provider"
+)
+
+// skew is how far the issuer's clock may be from ours.
+const skew = time.Minute
+
+// maxIDToken bounds an ID token; with a few hundred groups one has 20 KiB.
+const maxIDToken = 256 << 10
+
+// verify returns the claims of the ID token once everything that OpenID
+// Connect Core 3.1.3.7 asks for holds, and what it leaves open: one spelling
+// of each claim, an access token that belongs to it, no critical extension,
+// no token of another kind.
+func (p *party) verify(ctx context.Context, m *metadata, t tokens, nonce string) (provider.Claims, error) {
+	jws, err := parseToken(t.id, m.algs)
+	if err != nil {
+		return nil, untrusted("reading ID token: %w", err)
+	}
+	payload, err := p.payload(ctx, jws)
+	if err != nil {
+		return nil, err
+	}
+	claims, err := provider.ParseClaims(payload)
+	if err != nil {
+		return nil, untrusted("reading ID token: %w", err)
+	}
+	err = p.checkClaims(claims, nonce)
+	if err == nil {
+		err = checkAccessToken(claims, jws.Signatures[0].Protected.Algorithm, t.access)
+	}
+	if err != nil {
+		return nil, untrusted("checking ID token: %w", err)
+	}
+	return claims, nil
+}
+
+// parseToken reads a signed token and judges its header, before a key is
+// looked for. Keys and addresses of keys in a header (jwk, jku, x5u, x5c) play
+// no part: whoever wrote the token chose them.
+func parseToken(raw string, algs []jose.SignatureAlgorithm) (*jose.JSONWebSignature, error) {
+	if len(raw) > maxIDToken {
+		return nil, fmt.Errorf("it is longer than %d bytes", maxIDToken)
+	}
+	// The decoders pass over line breaks: one token, one spelling.
+	if strings.ContainsFunc(raw, foreignToToken) {
+		return nil, errors.New("it is no signed token")
+	}
+	encoded, _, _ := strings.Cut(raw, ".")
+	data, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
+	if err != nil {
+		return nil, errors.New("its header is no base64url")
+	}
+	header, err := provider.ParseClaims(data)
+	if err != nil {
+		return nil, fmt.Errorf("header: %w", err)
+	}
+	if err := checkHeader(header, algs); err != nil {
+		return nil, err
+	}
+	jws, err := jose.ParseSignedCompact(raw, algs)
+	if err != nil || len(jws.Signatures) != 1 {
+		return nil, errors.New("it is no signed token")
+	}
+	return jws, nil
+}
+
+func foreignToToken(r rune) bool {
+	return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '-' && r != '_' && r != '.'
+}
+
+func checkHeader(header provider.Claims, algs []jose.SignatureAlgorithm) error {
+	if alg := header.Text("alg"); !slices.Contains(algs, jose.SignatureAlgorithm(alg)) {
+		return fmt.Errorf("algorithm %s is not one of %q", provider.Quote(alg), algs)
+	}
+	if _, ok := header["crit"]; ok {
+		return errors.New("it has critical extensions")
+	}
+	// RFC 8725 section 3.11: an access token (at+jwt) or a logout token
+	// (logout+jwt) of the same issuer is no ID token.
+	if typ := header.Text("typ"); header.Has("typ") && !strings.EqualFold(typ, "JWT") {
+		return fmt.Errorf("type %s is not JWT", provider.Quote(typ))
+	}
+	return nil
+}
+
+func (p *party) checkClaims(c provider.Claims, nonce string) error {
+	if err := p.checkIssuer(c); err != nil {
+		return err
+	}
+	if err := p.checkAudience(c); err != nil {
+		return err
+	}
+	if err := checkTimes(c, p.env.Now()); err != nil {
+		return err
+	}
+	// An empty nonce would let any token pass that has an empty one.
+	if got := c.Text("nonce"); nonce == "" || subtle.ConstantTimeCompare([]byte(got), []byte(nonce)) != 1 {
+		return errors.New("nonce is not ours")
+	}
+	if sub, ok := c["sub"]; ok && sub[0] != '"' {
+		return errors.New("claim sub is no string")
+	}
+	_, err := c.ID("sub")
+	return err
+}
+
+func (p *party) checkIssuer(c provider.Claims) error {
+	got, want := c.Text("iss"), p.settings.endpoints.Issuer
+	former := p.brand.formerIssuer != "" && got == p.brand.formerIssuer && want == p.brand.issuer
+	if got == want || former {
+		return nil
+	}
+	return fmt.Errorf("issuer is %s, not %q", provider.Quote(got), want)
+}
+
+// checkAudience wants us in aud. Whom else it names must have been told by us
+// to speak for us: then azp is us.
+func (p *party) checkAudience(c provider.Claims) error {
+	us, _ := p.settings.options.Client()
+	audience, ok := c.Texts("aud")
+	if !ok || !slices.Contains(audience, us) {
+		return errors.New("it is not for us (aud)")
+	}
+	if c.Has("azp") && c.Text("azp") != us {
+		return errors.New("it was issued to another party (azp)")
+	}
+	others := slices.ContainsFunc(audience, func(s string) bool { return s != us })
+	if others && !c.Has("azp") {
+		return errors.New("it has a second audience and no azp")
+	}
+	return nil
+}
+
+func checkTimes(c provider.Claims, now time.Time) error {
+	expires, err := c.Time("exp")
+	if err != nil {
+		return err
+	}
+	if now.After(expires.Add(skew)) {
+		return fmt.Errorf("it expired %s ago: is this server's clock right?", now.Sub(expires).Round(time.Second))
+	}
+	issued, err := c.Time("iat")
+	if err != nil {
+		return err
+	}
+	begins := issued
+	if c.Has("nbf") {
+		if begins, err = c.Time("nbf"); err != nil {
+			return err
+		}
+	}
+	for _, t := range []time.Time{issued, begins} {
+		if t.After(now.Add(skew)) {
+			return fmt.Errorf("it begins in %s: is this server's clock right?", t.Sub(now).Round(time.Second))
+		}
+	}
+	return nil
+}
+
+// checkAccessToken compares at_hash, where there is one, with the access
+// token that came along (OpenID Connect Core 3.1.3.6).
+func checkAccessToken(c provider.Claims, alg, accessToken string) error {
+	if !c.Has("at_hash") {
+		return nil
+	}
+	want := leftHalf(alg, accessToken)
+	if subtle.ConstantTimeCompare([]byte(c.Text("at_hash")), []byte(want)) != 1 {
+		return errors.New("the access token is not the one it was issued with (at_hash)")
+	}
+	return nil
+}
+
+func leftHalf(alg, text string) string {
+	var sum []byte
+	switch {
+	case strings.HasSuffix(alg, "256"):
+		h := sha256.Sum256([]byte(text))
+		sum = h[:]
+	case strings.HasSuffix(alg, "384"):
+		h := sha512.Sum384([]byte(text))
+		sum = h[:]
+	default: // 512, and Ed25519, which hashes with SHA-512 itself
+		h := sha512.Sum512([]byte(text))
+		sum = h[:]
+	}
+	return base64.RawURLEncoding.EncodeToString(sum[:len(sum)/2])
+}
+
+// profile reads who it is: from the ID token what was signed for this very
+// sign-in, from all claims what describes a person.
+func (p *party) profile(token, all provider.Claims, t tokens) (guest.Profile, error) {
+	subject := token
+	id := "sub"
+	if p.settings.subject != "" {
+		subject, id = all, p.settings.subject
+	}
+	name, err := subject.ID(id)
+	if err != nil {
+		return guest.Profile{}, untrusted("identifying the person: %w", err)
+	}
+	email, trust := p.address(token, all)
+	authTime, _ := token.Time("auth_time")
+	return guest.Profile{
+		Issuer:      p.settings.endpoints.Issuer,
+		Subject:     name,
+		Email:       email,
+		EmailTrust:  trust,
+		Name:        p.displayName(all),
+		Picture:     provider.Picture(all.Text("picture")),
+		Groups:      p.groups(token, all),
+		AuthMethods: methods(token),
+		AuthTime:    authTime,
+		SessionID:   sessionID(token),
+		IDToken:     guest.Secret(t.id),
+	}, nil
+}
+
+// address returns the address and what the issuer's word about it is worth.
+// What is no plain address is none.
+func (p *party) address(token, all provider.Claims) (string, guest.Trust) {
+	s := p.settings
+	email := all.Text(s.email)
+	domain := provider.Domain(email)
+	if domain == "" {
+		return "", guest.NoEmail
+	}
+	trust := s.options.Trust(email, s.verified != "" && all.Proven(s.verified))
+	if trust == guest.Verified && s.options.Judges() && p.brand.runsMailbox != nil && p.brand.runsMailbox(token, domain) {
+		trust = guest.Authoritative
+	}
+	return email, trust
+}
+
+// displayName takes no preferred_username: at many issuers that is an address
+// which nobody has proven, and it would reach the app.
+func (p *party) displayName(c provider.Claims) string {
+	if p.settings.name != "" {
+		return provider.Display(c.Text(p.settings.name))
+	}
+	if name := provider.Display(c.Text("name")); name != "" {
+		return name
+	}
+	return provider.Display(c.Text("given_name") + " " + c.Text("family_name"))
+}
+
+func (p *party) groups(token, all provider.Claims) []string {
+	name := p.settings.options.Groups
+	if name == "" {
+		return nil
+	}
+	if _, ok := token.Groups(name); !ok {
+		all = token // userinfo may repeat only a part of what overflowed
+	}
+	groups, ok := all.Groups(name)
+	if !ok {
+		p.env.Log.Warn("groups claim is no complete list of names: taking none",
+			"provider", p.settings.options.InstanceName(), "claim", name)
+	}
+	return groups
+}
+
+// methods returns the amr values, for display and policy: at most 20, nothing
+// of a malformed list.
+func methods(c provider.Claims) []string {
+	list, ok := c.Groups("amr")
+	if !ok || len(list) > 20 {
+		return nil
+	}
+	return list
+}
+
+func sessionID(c provider.Claims) string {
+	sid, err := c.ID("sid")
+	if err != nil {
+		return ""
+	}
+	return sid
+}

@@ -1,0 +1,160 @@
+package oidc
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+
+	jose "github.com/go-jose/go-jose/v4"
+	"golang.org/x/oauth2"
+
+	"github.com/caddy-login/caddy-login/plugin/provider"
+)
+
+// What an issuer may answer at most, in bytes after decompression.
+const (
+	maxDiscovery = 128 << 10
+	maxKeys      = 512 << 10
+	maxUserinfo  = 256 << 10
+)
+
+// signingAlgs are the algorithms an ID token may be signed with at all. Those
+// with a shared secret are missing for good: a public key would do as one.
+var signingAlgs = []string{
+	"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+}
+
+// metadata is what we need to know of an issuer (OpenID Connect Discovery 1.0
+// section 3).
+type metadata struct {
+	authURL     string
+	tokenURL    string
+	jwksURL     string
+	userinfoURL string
+	authStyle   oauth2.AuthStyle
+	algs        []jose.SignatureAlgorithm
+	namesIssuer bool // RFC 9207: authorization answers carry iss
+}
+
+// discover reads the issuer's discovery document, unless the operator wrote
+// all that it would say.
+func (p *party) discover(ctx context.Context) (*metadata, error) {
+	at := p.settings.endpoints
+	if at.complete() {
+		return p.readMetadata(provider.Claims{})
+	}
+	address := strings.TrimSuffix(at.Issuer, "/") + "/.well-known/openid-configuration"
+	body, err := p.fetch(ctx, address, maxDiscovery)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := provider.ParseClaims(body)
+	if err != nil {
+		return nil, untrusted("reading discovery document: %w", err)
+	}
+	if got := doc.Text("issuer"); got != at.Issuer {
+		return nil, untrusted("discovery document names issuer %s, not %q", provider.Quote(got), at.Issuer)
+	}
+	return p.readMetadata(doc)
+}
+
+func (p *party) readMetadata(doc provider.Claims) (*metadata, error) {
+	at := p.settings.endpoints
+	m := &metadata{
+		authStyle:   p.authStyle(doc),
+		algs:        p.algs(doc),
+		namesIssuer: doc.Proven("authorization_response_iss_parameter_supported"),
+	}
+	for _, e := range []struct {
+		to            *string
+		written, name string
+		needed        bool
+	}{
+		{&m.authURL, at.AuthURL, "authorization_endpoint", true},
+		{&m.tokenURL, at.TokenURL, "token_endpoint", true},
+		{&m.jwksURL, at.JWKSURL, "jwks_uri", true},
+		{&m.userinfoURL, at.UserinfoURL, "userinfo_endpoint", false},
+	} {
+		*e.to = e.written
+		if e.written != "" || !e.needed && !doc.Has(e.name) {
+			continue
+		}
+		*e.to = doc.Text(e.name)
+		if err := p.checkDiscovered(*e.to); err != nil {
+			return nil, untrusted("discovery document: %s: %w", e.name, err)
+		}
+	}
+	return m, nil
+}
+
+// checkDiscovered is stricter than provider.CheckURL: an issuer elsewhere must
+// not send us to our own loopback in the clear.
+func (p *party) checkDiscovered(address string) error {
+	if strings.HasPrefix(p.settings.endpoints.Issuer, "https:") && !strings.HasPrefix(address, "https:") {
+		return fmt.Errorf("%s is not https", provider.Quote(address))
+	}
+	return provider.CheckURL(address)
+}
+
+// authStyle goes by client_auth, else by what the document lists: Basic is
+// the default of the specification.
+func (p *party) authStyle(doc provider.Claims) oauth2.AuthStyle {
+	methods, _ := doc.Texts("token_endpoint_auth_methods_supported")
+	switch {
+	case p.settings.clientAuth == "basic":
+		return oauth2.AuthStyleInHeader
+	case p.settings.clientAuth == "post":
+		return oauth2.AuthStyleInParams
+	case !slices.Contains(methods, "client_secret_basic") && slices.Contains(methods, "client_secret_post"):
+		return oauth2.AuthStyleInParams
+	default:
+		return oauth2.AuthStyleInHeader
+	}
+}
+
+func (p *party) algs(doc provider.Claims) []jose.SignatureAlgorithm {
+	if p.settings.signingAlg != "" {
+		return []jose.SignatureAlgorithm{jose.SignatureAlgorithm(p.settings.signingAlg)}
+	}
+	listed, _ := doc.Texts("id_token_signing_alg_values_supported")
+	var algs []jose.SignatureAlgorithm
+	for _, alg := range listed {
+		if slices.Contains(signingAlgs, alg) {
+			algs = append(algs, jose.SignatureAlgorithm(alg))
+		}
+	}
+	if len(algs) == 0 {
+		return []jose.SignatureAlgorithm{jose.RS256}
+	}
+	return algs
+}
+
+// fetch reads a public document of at most max bytes.
+func (p *party) fetch(ctx context.Context, address string, max int64) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, untrusted("making request: %w", err)
+	}
+	r.Header.Set("Accept", "application/json")
+	resp, err := p.client.Do(r)
+	if err != nil {
+		return nil, unavailable("asking the issuer: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, unavailable("%s answered %d", address, resp.StatusCode)
+	}
+	return p.read(resp.Body, max)
+}
+
+// read reads a body of at most max bytes.
+func (p *party) read(body io.Reader, max int64) ([]byte, error) {
+	data, err := provider.ReadBody(body, max)
+	if err != nil {
+		return nil, unavailable("reading the issuer's answer: %w", err)
+	}
+	return data, nil
+}

@@ -1,0 +1,179 @@
+// Package oidc signs people in with OpenID Connect: any issuer, and brands
+// that differ in a few habits. The checks on what an issuer answers are the
+// same for all.
+package oidc
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/plugin/provider"
+)
+
+func init() {
+	caddy.RegisterModule(new(OIDC))
+	caddy.RegisterModule(new(Google))
+	caddy.RegisterModule(new(Okta))
+}
+
+// OIDC signs people in with any OpenID Connect issuer.
+//
+//	oidc <name> [<id> [<secret>]] {
+//		issuer <url>
+//		response_mode query|form_post
+//		client_auth basic|post
+//		signing_alg <alg>
+//		subject_claim|email_claim|verified_claim|name_claim <claim>
+//		prompt <value...>
+//		acr_values <value...>
+//	}
+type OIDC struct {
+	provider.Options
+	Endpoints
+
+	// How the issuer sends its answer: `query` (the default), or `form_post`,
+	// which keeps the code out of addresses and logs.
+	ResponseMode string `json:"response_mode,omitempty"`
+
+	// How the client secret is sent: `basic` or `post`. Default: what the
+	// issuer's discovery document lists, basic first.
+	ClientAuth string `json:"client_auth,omitempty"`
+
+	// The one algorithm that ID tokens may be signed with, such as ES256.
+	// Default: the ones that the discovery document lists, else RS256. `none`
+	// and those with a shared secret (HS256) are never accepted.
+	SigningAlg string `json:"signing_alg,omitempty"`
+
+	// The claim that identifies a person, in place of `sub`. It must be unique
+	// and must never be given to somebody else: an address or a login name is
+	// neither. Changing it makes everybody a stranger.
+	SubjectClaim string `json:"subject_claim,omitempty"`
+
+	// The claim that holds the address. Default: email.
+	EmailClaim string `json:"email_claim,omitempty"`
+
+	// The claim whose true proves the address. Default: email_verified, and
+	// none where email_claim names another claim, since email_verified speaks
+	// of `email` alone.
+	VerifiedClaim string `json:"verified_claim,omitempty"`
+
+	// The claim that holds the display name. Default: name, else given_name
+	// and family_name.
+	NameClaim string `json:"name_claim,omitempty"`
+
+	// What the issuer is asked to show, such as login or consent, separated by
+	// spaces. Default: what it shows by itself, and login where a visitor wants
+	// another account.
+	Prompt string `json:"prompt,omitempty"`
+
+	// The authentication contexts to ask for, separated by spaces. Asking does
+	// not enforce: the issuer decides.
+	ACRValues string `json:"acr_values,omitempty"`
+
+	party
+}
+
+// CaddyModule returns the module's ID.
+func (*OIDC) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "login.providers.oidc", New: func() caddy.Module { return new(OIDC) }}
+}
+
+// UnmarshalCaddyfile reads the block shown at OIDC.
+func (o *OIDC) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the provider's word
+	if err := o.arguments(d); err != nil {
+		return err
+	}
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		if err := o.option(d); err != nil {
+			return err
+		}
+	}
+	return o.needIssuer(d)
+}
+
+func (o *OIDC) arguments(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	if len(args) == 0 || len(args) > 3 {
+		return d.Err("write oidc <name> [<id> [<secret>]]")
+	}
+	if slices.Contains(args, "") {
+		return d.Err("the name, client id or secret is an empty string")
+	}
+	if err := provider.CheckName(args[0]); err != nil {
+		return d.WrapErr(err)
+	}
+	for i, to := range []*string{&o.Name, &o.ClientID, &o.ClientSecret}[:len(args)] {
+		*to = args[i]
+	}
+	return nil
+}
+
+func (o *OIDC) option(d *caddyfile.Dispenser) error {
+	own := []string{
+		"response_mode", "client_auth", "signing_alg", "subject_claim", "email_claim", "verified_claim", "name_claim",
+		"prompt", "acr_values",
+	}
+	switch d.Val() {
+	case "response_mode":
+		return provider.Choice(d, &o.ResponseMode, responseModes...)
+	case "client_auth":
+		return provider.Choice(d, &o.ClientAuth, clientAuths...)
+	case "signing_alg":
+		return provider.Choice(d, &o.SigningAlg, signingAlgs...)
+	case "subject_claim":
+		return provider.Text(d, &o.SubjectClaim)
+	case "email_claim":
+		return provider.Text(d, &o.EmailClaim)
+	case "verified_claim":
+		return provider.Text(d, &o.VerifiedClaim)
+	case "name_claim":
+		return provider.Text(d, &o.NameClaim)
+	case "prompt":
+		return words(d, &o.Prompt)
+	case "acr_values":
+		return words(d, &o.ACRValues)
+	default:
+		return provider.Rest(d, own, &o.Options, &o.Endpoints)
+	}
+}
+
+// words reads one or more arguments as one text with spaces between.
+func words(d *caddyfile.Dispenser, to *string) error {
+	var list []string
+	if *to != "" {
+		return d.Errf("%s is given twice", d.Val())
+	}
+	err := provider.Texts(d, &list)
+	*to = strings.Join(list, " ")
+	return err
+}
+
+// Provision checks the settings and resolves placeholders. It touches no
+// network.
+func (o *OIDC) Provision(caddy.Context) error {
+	return o.party.setUp(settings{
+		options:      &o.Options,
+		endpoints:    o.Endpoints,
+		responseMode: o.ResponseMode,
+		clientAuth:   o.ClientAuth,
+		signingAlg:   o.SigningAlg,
+		subject:      o.SubjectClaim,
+		email:        o.EmailClaim,
+		verified:     o.VerifiedClaim,
+		name:         o.NameClaim,
+		prompt:       o.Prompt,
+		acrValues:    o.ACRValues,
+	}, brand{key: "oidc", switchPrompt: "login"})
+}
+
+var (
+	_ caddy.Module          = (*OIDC)(nil)
+	_ caddy.Provisioner     = (*OIDC)(nil)
+	_ caddyfile.Unmarshaler = (*OIDC)(nil)
+	_ guest.Provider        = (*OIDC)(nil)
+)
