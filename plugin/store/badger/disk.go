@@ -105,7 +105,12 @@ func openWAL(dir string) (*wal, error) {
 		}
 		w.last = max(w.last, number)
 	}
-	return w, errors.Join(w.secure(), syncDir(filepath.Dir(dir)))
+	// dir itself may be new. A parent that Caddy's user cannot read was not made
+	// by Caddy just now, and so neither was dir.
+	if err := syncDir(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return nil, err
+	}
+	return w, w.secure()
 }
 
 // advance reports whether Badger began a log since, and secures it. Logs are

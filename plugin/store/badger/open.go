@@ -98,10 +98,9 @@ func settings(dir string, env guest.Env) badger.Options {
 	o.BlockCacheSize = 0
 	o.IndexCacheSize = 0
 
-	// Every value is below the threshold (1 MiB, capped by what a transaction
-	// holds) and lives in the tables: the value log stays empty and needs no
-	// garbage collection, the part of Badger that has brought deleted keys
-	// back.
+	// Every value is below the threshold and lives in the tables: the value log
+	// stays empty and needs no garbage collection, the part of Badger that has
+	// brought deleted keys back.
 	o.ValueThreshold = maxValue + 1024
 	o.ValueLogFileSize = 1 << 20
 	return o

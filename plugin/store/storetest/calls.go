@@ -262,7 +262,7 @@ func answered(second <-chan error, release chan struct{}) error {
 	case err := <-second:
 		return err
 	case <-time.After(10 * time.Second):
-		return errors.New("Update still waits 10 s after its context ended")
+		return errors.New("it still waits 10 s after its context ended")
 	}
 }
 
@@ -372,44 +372,40 @@ func waits(p place, s store, call func(inside func())) {
 // closesAmongManyCalls closes amid 32 writers and checks their ledger.
 func closesAmongManyCalls(p place) {
 	s := p.openStore()
-	var mu sync.Mutex
-	acknowledged := map[string]bool{}
-	begun := make(chan struct{}, 32)
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
+	var ledger sync.Map
+	var begun, finished sync.WaitGroup
+	begun.Add(32)
+	finished.Go(func() {
 		all(32, func(w int) {
-			for i := 0; ; i++ {
-				key := fmt.Sprintf("%02d/%d", w, i)
-				err := s.tryUpdate(func(t tx) { t.put(key, "x") })
-				if errors.Is(err, guest.ErrClosed) {
-					return
-				}
-				if err != nil {
-					p.Errorf("Update amid Close: %v", err)
-					return
-				}
-				mu.Lock()
-				acknowledged[key] = true
-				mu.Unlock()
-				if i == 0 {
-					begun <- struct{}{}
-				}
-			}
+			writeUntilClosed(s, fmt.Sprintf("%02d/", w), &ledger, sync.OnceFunc(begun.Done))
 		})
-	}()
-	for range 32 {
-		<-begun
-	}
+	})
+	begun.Wait()
 	if err := s.Close(); err != nil {
 		p.Errorf("Close: %v", err)
 	}
-	<-finished
+	finished.Wait()
 	p.store().view(func(t tx) {
-		for key := range acknowledged {
-			t.has(key, "x")
-		}
+		ledger.Range(func(key, _ any) bool { t.has(key.(string), "x"); return true })
 	})
+}
+
+// writeUntilClosed calls begun after its first write, or on its way out.
+func writeUntilClosed(s store, prefix string, ledger *sync.Map, begun func()) {
+	defer begun()
+	for i := 0; ; i++ {
+		key := prefix + fmt.Sprint(i)
+		err := s.tryUpdate(func(t tx) { t.put(key, "x") })
+		if errors.Is(err, guest.ErrClosed) {
+			return
+		}
+		if err != nil {
+			s.t.Errorf("Update amid Close: %v", err)
+			return
+		}
+		ledger.Store(key, nil)
+		begun()
+	}
 }
 
 // all runs fn n times at once and waits.
