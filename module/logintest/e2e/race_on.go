@@ -1,0 +1,7 @@
+//go:build race
+
+package e2e
+
+// raced is whether the tests run with the race detector; what they build then
+// has it, too.
+const raced = true
