@@ -1,0 +1,267 @@
+package module
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/module/identity"
+	"github.com/caddy-login/caddy-login/module/page"
+	"github.com/caddy-login/caddy-login/module/policy"
+	"github.com/caddy-login/caddy-login/module/session"
+	"github.com/caddy-login/caddy-login/module/signin"
+)
+
+// landedFor is how long a browser keeps the mark that a sign-in succeeded.
+const landedFor = time.Minute
+
+// admit makes the profile a user and the user a session, in one transaction:
+// there is no user without the session they came for, and of two sessions of
+// one browser the older is gone.
+func (p *portal) admit(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider, attempt *signin.Attempt, profile guest.Profile) error {
+	var admitted identity.Admitted
+	var begun *session.Session
+	var cookie string
+	arrival := identity.Arrival{Traits: provider.Traits(), Profile: profile, SignUp: p.mayJoin, At: p.gate.now()}
+	err := v.house.store.Update(r.Context(), func(tx guest.Tx) (err error) {
+		if admitted, err = identity.Admit(tx, arrival); err != nil {
+			return err
+		}
+		begun, cookie, err = v.house.sessions.Start(tx, p.newSession(r, v, provider, profile, admitted.Person))
+		return err
+	})
+	if err != nil {
+		return p.trouble(w, r, v, p.notAdmitted(provider, admitted.Row, err))
+	}
+	v.house.sessions.Forget(replaced(v))
+	v.set(w, v.base, cookie, time.Duration(p.gate.settings.Session.Lifetime))
+	v.set(w, v.landed(), "1", landedFor)
+	p.gate.app.signedIn(r, arrival.Traits.Name, begun, admitted)
+	return p.redirect(w, attempt.Return)
+}
+
+func replaced(v *visit) session.Key {
+	if v.live == nil {
+		return session.Key{}
+	}
+	return v.live.Key
+}
+
+func (p *portal) newSession(r *http.Request, v *visit, provider guest.Provider, profile guest.Profile, person identity.Person) session.New {
+	s := p.gate.settings.Session
+	authTime := profile.AuthTime
+	if authTime.IsZero() {
+		authTime = p.gate.now()
+	}
+	return session.New{
+		Scope: v.scope, Person: person, Provider: provider.Traits().Name,
+		ProviderSession: profile.SessionID, AuthMethods: profile.AuthMethods, AuthTime: authTime,
+		Lifetime: time.Duration(s.Lifetime), Idle: time.Duration(s.Idle),
+		Device: device(r), Replaces: replaced(v),
+	}
+}
+
+// device is what the browser calls itself, for the list of sessions.
+func device(r *http.Request) string {
+	name := strings.ToValidUTF8(r.UserAgent(), "")
+	return name[:min(len(name), 200)]
+}
+
+// mayJoin is the site's `signup`.
+func (p *portal) mayJoin(email identity.Email) bool {
+	switch p.gate.settings.Signup {
+	case signupOn:
+		return true
+	case signupInvited:
+		return p.isInvited(email)
+	default:
+		return false
+	}
+}
+
+// isInvited reports whether a rule or role of this site names the address or
+// its domain.
+func (p *portal) isInvited(email identity.Email) bool {
+	if email == "" {
+		return false
+	}
+	names := func(who policy.Who) bool {
+		return who.Kind == policy.Address && who.Value == string(email) ||
+			who.Kind == policy.Domain && who.Value == email.Domain()
+	}
+	for _, rule := range p.gate.rules {
+		if slices.ContainsFunc(rule.who, names) {
+			return true
+		}
+	}
+	for _, role := range p.gate.settings.Roles {
+		// Checked when the config was loaded: it parses.
+		if who, _ := parseWho(role.Who); slices.ContainsFunc(who, names) {
+			return true
+		}
+	}
+	return false
+}
+
+// trouble is a sign-in that came to nothing: what the visitor reads, and what
+// the log has.
+type trouble struct {
+	kind     page.Kind
+	provider guest.Provider
+	// back is where the visitor wanted to go; they may try again from there.
+	back string
+	// outcome is the metric's and the event's label; empty where no sign-in
+	// was under way.
+	outcome string
+	row     string
+	err     error
+}
+
+const notFound = page.NotFound
+
+// trouble tells the visitor, and the log once.
+func (p *portal) trouble(w http.ResponseWriter, r *http.Request, v *visit, t trouble) error {
+	id := requestID(r)
+	label, name := "", ""
+	if t.provider != nil {
+		label, name = t.provider.Traits().Label, t.provider.Traits().Name
+	}
+	switch {
+	case t.outcome != "":
+		p.gate.app.notSignedIn(r, name, t, id)
+	case t.err != nil:
+		p.gate.app.complain(t.err, id)
+	}
+	refuseBody(w, r)
+	p.pages.Trouble(w, r, page.Trouble{
+		Kind: t.kind, Provider: label, Retry: p.signInURL(cmp.Or(t.back, "/")), RequestID: id,
+	})
+	return nil
+}
+
+// failure is what a provider could not do.
+func (p *portal) failure(provider guest.Provider, back string, err error) trouble {
+	reason := guest.ReasonOf(err)
+	kinds := map[guest.Reason]page.Kind{
+		guest.Cancelled: page.ProviderCancelled, guest.Unavailable: page.ProviderUnavailable,
+		guest.Refused: page.ProviderError, guest.Untrusted: page.InvalidAnswer, guest.NotAllowed: page.NotAllowed,
+	}
+	kind, found := kinds[reason]
+	if !found {
+		kind = page.ProviderError
+	}
+	return trouble{kind: kind, provider: provider, back: back, outcome: string(reason), err: err}
+}
+
+// notResumed is an answer that belongs to no attempt of this browser.
+func (p *portal) notResumed(provider guest.Provider, attempt *signin.Attempt, err error) trouble {
+	t := trouble{kind: page.Expired, provider: provider, outcome: "expired", err: err}
+	if attempt != nil {
+		t.back = attempt.Return
+	}
+	switch {
+	case errors.Is(err, signin.ErrNoCookie):
+		t.kind, t.outcome = page.CookiesBlocked, "no_cookie"
+	case errors.Is(err, signin.ErrSpent):
+		t.outcome = "spent"
+	case errors.Is(err, signin.ErrUnknown):
+	default:
+		t.kind, t.outcome = page.Unavailable, "unavailable"
+	}
+	return t
+}
+
+// notAdmitted is an account that the rules of identity make nobody.
+func (p *portal) notAdmitted(provider guest.Provider, row string, err error) trouble {
+	t := trouble{provider: provider, row: row, err: err}
+	switch {
+	case errors.Is(err, identity.ErrEmailInUse):
+		t.kind, t.outcome = page.EmailInUse, "email_in_use"
+	case errors.Is(err, identity.ErrSignupDisabled):
+		t.kind, t.outcome = page.SignupDisabled, "signup_disabled"
+	case errors.Is(err, identity.ErrAccountDisabled):
+		t.kind, t.outcome = page.AccountDisabled, "account_disabled"
+	default:
+		t.kind, t.outcome = page.Unavailable, "unavailable"
+		t.err = fmt.Errorf("admitting: %w", err)
+	}
+	return t
+}
+
+// maxForm bounds the forms of our own pages.
+const maxForm = 8 << 10
+
+// logout asks on GET and ends the session on POST.
+func (p *portal) logout(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if !allows(w, r, http.MethodGet, http.MethodHead, http.MethodPost) {
+		return p.trouble(w, r, v, trouble{kind: page.MethodNotAllowed})
+	}
+	to := p.wanted(original(r).Query().Get("return"))
+	if r.Method == http.MethodPost {
+		return p.signOut(w, r, v, to)
+	}
+	if v.live == nil {
+		p.pages.SignedOut(w, r, page.SignedOut{Again: p.signInURL(to)})
+		return nil
+	}
+	p.pages.AskSignOut(w, r, page.AskSignOut{Account: account(v.live), Return: to})
+	return nil
+}
+
+// signOut ends the session everywhere at once, before it answers.
+func (p *portal) signOut(w http.ResponseWriter, r *http.Request, v *visit, to string) error {
+	if !p.isSameOrigin(r, v) {
+		return p.trouble(w, r, v, trouble{kind: page.CrossSite})
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if err := r.ParseForm(); err != nil {
+		return p.trouble(w, r, v, trouble{kind: page.BadRequest})
+	}
+	if posted := r.PostForm.Get("return"); posted != "" {
+		to = p.wanted(posted)
+	}
+	if v.live != nil {
+		if err := v.house.sessions.End(r.Context(), v.live.Key); err != nil {
+			return p.trouble(w, r, v, trouble{kind: page.Unavailable, err: err})
+		}
+		p.gate.app.signedOut(r, v.live)
+	}
+	p.dropAll(w, v)
+	next := p.base + "/logout"
+	switch {
+	case r.PostForm.Get("switch") != "":
+		next = p.base + "/?switch=1&return=" + url.QueryEscape(to)
+	case to != "/":
+		next = to
+	}
+	w.Header()["Location"] = []string{next}
+	w.Header()["Cache-Control"] = noStore
+	w.WriteHeader(http.StatusSeeOther)
+	return nil
+}
+
+func (p *portal) dropAll(w http.ResponseWriter, v *visit) {
+	v.drop(w, v.base)
+	for _, c := range v.pending {
+		v.drop(w, c.Name)
+	}
+}
+
+// isSameOrigin reports whether one of our own pages sent this form. A browser
+// that says nothing of where it comes from is not believed.
+func (p *portal) isSameOrigin(r *http.Request, v *visit) bool {
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
+		return false
+	}
+	from := r.Header["Origin"]
+	if len(from) == 0 {
+		return r.Header.Get("Sec-Fetch-Site") == "same-origin"
+	}
+	return len(from) == 1 && from[0] == v.origin.String()
+}

@@ -1,0 +1,137 @@
+package module
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-login/caddy-login/module/header"
+	"github.com/caddy-login/caddy-login/module/session"
+)
+
+// answer is the way back from the app: it keeps the app from setting our
+// cookies, and ends long-lived streams with their session. It is used by one
+// goroutine, but for end.
+type answer struct {
+	caddyhttp.ResponseWriterWrapper
+	jar      *header.Jar
+	sessions *session.Sessions
+	live     *session.Live // nil for the anonymous: nothing of theirs ends
+	begun    bool
+	watched  bool
+	stream   session.Stream
+	cancel   context.CancelFunc
+	conn     net.Conn // of a hijacked connection
+}
+
+func (a *answer) WriteHeader(status int) {
+	a.begin()
+	// After an informational answer the real one is still to come.
+	a.begun = status >= 200 || status == http.StatusSwitchingProtocols
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answer) Write(p []byte) (int, error) {
+	a.begin()
+	return a.ResponseWriter.Write(p)
+}
+
+// ReadFrom keeps the way open for sendfile.
+func (a *answer) ReadFrom(r io.Reader) (int64, error) {
+	a.begin()
+	return a.ResponseWriterWrapper.ReadFrom(r)
+}
+
+// FlushError marks an answer that comes in pieces: it may go on for hours.
+func (a *answer) FlushError() error {
+	a.begin()
+	a.watch(context.Background(), nil)
+	return http.NewResponseController(a.ResponseWriter).Flush()
+}
+
+// Hijack hands over the connection of a WebSocket. It is closed when the
+// session ends: both directions end with it.
+func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	a.begin()
+	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	a.release()
+	if a.live == nil {
+		return conn, rw, nil
+	}
+	// A stream of its own: ending closes the connection, which must be known
+	// before the session can end it.
+	a.conn = conn
+	a.stream, a.watched = session.Stream{}, false
+	a.watch(context.Background(), a.cancel)
+	return conn, rw, nil
+}
+
+// begin looks over the head of the answer once, before it goes out.
+func (a *answer) begin() {
+	if a.begun {
+		return
+	}
+	a.begun = true
+	a.jar.CleanSetCookie(a.ResponseWriter.Header())
+}
+
+// watch ties the answer to its session.
+func (a *answer) watch(ctx context.Context, cancel context.CancelFunc) {
+	if a.live == nil || a.watched {
+		return
+	}
+	a.watched, a.cancel = true, cancel
+	a.stream.End = a.end
+	a.sessions.Watch(ctx, a.live, &a.stream)
+}
+
+// finish comes after the app's handler: also where it wrote nothing, its head
+// goes out.
+func (a *answer) finish() {
+	a.begin()
+	a.release()
+}
+
+func (a *answer) release() {
+	if a.watched {
+		a.sessions.Release(&a.stream)
+	}
+}
+
+// end stops the stream, whoever is reading or writing. It is called by the one
+// who ended the session.
+func (a *answer) end() {
+	if a.cancel != nil {
+		a.cancel()
+	}
+	if a.conn != nil {
+		a.conn.Close()
+		return
+	}
+	past := time.Unix(1, 0)
+	control := http.NewResponseController(a.ResponseWriter)
+	// Not every protocol knows both; what it does know is enough.
+	_ = control.SetReadDeadline(past)
+	_ = control.SetWriteDeadline(past)
+}
+
+// isStream reports whether a request asks for what may last hours.
+func isStream(r *http.Request) bool {
+	return isWebSocket(r) || strings.Contains(r.Header.Get("Accept"), "text/event-stream")
+}
+
+// Interface guards
+var (
+	_ http.ResponseWriter = (*answer)(nil)
+	_ io.ReaderFrom       = (*answer)(nil)
+	_ http.Hijacker       = (*answer)(nil)
+)

@@ -1,0 +1,195 @@
+package module
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"go.uber.org/zap"
+
+	"github.com/caddy-login/caddy-login/module/backchannel"
+	"github.com/caddy-login/caddy-login/module/guest"
+)
+
+func init() { caddy.RegisterModule(App{}) }
+
+// App is the Caddy app "login": what all sites share.
+type App struct {
+	// Defaults for every site. What a site says itself wins.
+	Settings
+
+	// Where sessions and people are kept: a module in the namespace
+	// login.stores. Default: `badger`, in the directory `login` below Caddy's
+	// data directory.
+	StoreRaw json.RawMessage `json:"store,omitempty" caddy:"namespace=login.stores inline_key=store"`
+
+	// Ways in that sites may offer, in the order in which they are offered:
+	// modules in the namespace login.providers.
+	ProvidersRaw []json.RawMessage `json:"providers,omitempty" caddy:"namespace=login.providers inline_key=provider"`
+
+	ctx       caddy.Context
+	log       *zap.Logger
+	events    *caddyevents.App
+	providers []guest.Provider
+	door      *door
+	gates     []*Gate
+}
+
+// CaddyModule returns the module's name in Caddy.
+func (App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "login", New: func() caddy.Module { return new(App) }}
+}
+
+// Provision loads the guests. It touches neither disk nor network: `caddy
+// validate` runs it beside a running Caddy.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.ctx, a.log = ctx, ctx.Logger()
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("loading events app: %w", err)
+	}
+	a.events = events.(*caddyevents.App)
+	if err := a.Settings.provision(ctx); err != nil {
+		return err
+	}
+	if a.providers, err = loadProviders(ctx, a, len(a.ProvidersRaw), a.env()); err != nil {
+		return err
+	}
+	registerMetrics(ctx)
+	return a.loadStore()
+}
+
+func (a *App) loadStore() error {
+	if a.StoreRaw == nil {
+		a.StoreRaw = json.RawMessage(`{"store":"badger"}`)
+	}
+	loaded, err := a.ctx.LoadModule(a, "StoreRaw")
+	if err != nil {
+		return fmt.Errorf("loading store: %w", err)
+	}
+	store, ok := loaded.(guest.StoreModule)
+	if !ok {
+		return fmt.Errorf("loading store: %T is no store", loaded)
+	}
+	a.door = &door{key: store.Key(), now: time.Now, open: func() (caddy.Destructor, error) {
+		return openHouse(store, a.houseEnv())
+	}}
+	return nil
+}
+
+// env is what providers and mailers of this config are lent.
+func (a *App) env() guest.Env {
+	return guest.Env{Client: backchannel.Client, Now: time.Now, Log: a.ctx.Slogger()}
+}
+
+// houseEnv is what the store is lent. It outlives this config, and so does its
+// log.
+func (a *App) houseEnv() guest.Env {
+	env := a.env()
+	env.Log = slog.New(caddySlog{})
+	return env
+}
+
+// longestSession is the longest any site's session may live.
+func (a *App) longestSession() time.Duration {
+	longest := defaultLifetime
+	for _, g := range a.gates {
+		longest = max(longest, time.Duration(g.settings.Session.Lifetime))
+	}
+	return longest
+}
+
+// Start opens the store here rather than in Provision, so that `caddy
+// validate` works beside a running Caddy.
+//
+// A store that cannot be opened does not keep a fresh Caddy from starting:
+// public paths work, the others get 503 until it can. A reload that would lose
+// a working one is refused.
+func (a *App) Start() error {
+	if err := a.survey(); err != nil {
+		return err
+	}
+	house, err := a.door.enter()
+	if err == nil {
+		house.expect(a.longestSession())
+		return nil
+	}
+	if running() {
+		return err
+	}
+	a.log.Error("store does not open; protected paths answer 503 until it does", zap.Error(err))
+	return nil
+}
+
+// running reports whether an earlier config of this process holds a store.
+func running() (found bool) {
+	houses.Range(func(any, any) bool { found = true; return false })
+	return found
+}
+
+// Stop gives the store back. It stays open where a newer config uses it.
+func (a *App) Stop() error { return a.door.leave() }
+
+// Cleanup gives back what a request took that came before a Start that never
+// did.
+func (a *App) Cleanup() error {
+	if a.door == nil {
+		return nil
+	}
+	return a.door.leave()
+}
+
+// loadProviders loads the guests of a struct's field ProvidersRaw.
+func loadProviders(ctx caddy.Context, owner any, count int, env guest.Env) ([]guest.Provider, error) {
+	if count == 0 {
+		return nil, nil
+	}
+	loaded, err := ctx.LoadModule(owner, "ProvidersRaw")
+	if err != nil {
+		return nil, fmt.Errorf("loading providers: %w", err)
+	}
+	var providers []guest.Provider
+	for _, one := range loaded.([]any) {
+		provider, ok := one.(guest.Provider)
+		if !ok {
+			return nil, fmt.Errorf("loading providers: %T is no provider", one)
+		}
+		if err := provider.Open(env); err != nil {
+			return nil, fmt.Errorf("provider %s: %w", cmp.Or(provider.Traits().Name, "without a name"), err)
+		}
+		providers = append(providers, provider)
+	}
+	return providers, distinct(providers)
+}
+
+// reservedNames are our own first path segments: a provider of that name could
+// not be reached.
+var reservedNames = []string{"", "code", "link", "confirm", "account", "logout", "check", "jwks.json", "api", "assets"}
+
+// distinct refuses names that would hide each other.
+func distinct(providers []guest.Provider) error {
+	seen := make(map[string]bool)
+	for _, p := range providers {
+		name := p.Traits().Name
+		switch {
+		case seen[name]:
+			return fmt.Errorf("two providers are called %q: give one another name", name)
+		case slices.Contains(reservedNames, name) || !isToken(name) || len(name) > 32:
+			return fmt.Errorf("provider name %q: use up to 32 letters, digits, - and _, and none of %q", name, reservedNames[1:])
+		}
+		seen[name] = true
+	}
+	return nil
+}
+
+// Interface guards
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

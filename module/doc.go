@@ -1,0 +1,57 @@
+// Package module is what runs: the Caddy app "login", which holds what all
+// sites share, and the HTTP handler "login", the gate in front of one site.
+//
+// # One request
+//
+// Gate.ServeHTTP reads straight down. Identity headers of the client are
+// stripped (header), our cookies are taken out of the request (header.Jar).
+// What is below /.login is the portal's. Otherwise the first rule whose Caddy
+// matcher fits is found (rules.go), the session of the cookie is read
+// (session), and policy.Decide says whether the visitor passes, signs in, or
+// is refused. Who passes goes on to the app with the headers that were rendered
+// when the session was first seen; the answer comes back through `answer`,
+// which keeps the app from setting our cookies and ends streams with their
+// session. Nothing that fails on the way goes on to the app.
+//
+// # One log-in
+//
+// The portal begins an attempt (signin): state, nonce and PKCE verifier, sealed
+// into a cookie of the visitor's; the server keeps nothing. The provider, a
+// guest module, makes the address to go to. Back at the callback the attempt is
+// resumed and spent, the provider turns its answer into a profile, and in one
+// transaction identity.Admit makes the profile a user and session.Start makes
+// the user a session. Where the provider posts its answer, it is parked for a
+// minute while the browser comes round by a GET that carries its cookies.
+//
+// # Across reloads
+//
+// What must outlive a config lies in a house (house.go), one for each store,
+// in a caddy.UsagePool: the store, the keys, the sessions at hand. It is opened
+// in Start, never in Provision, or by the first request that comes before.
+//
+// # Placeholders
+//
+//	{http.auth.user.id}        the user's id
+//	{http.auth.user.email}     their proven address
+//	{http.auth.user.name}      display name
+//	{http.auth.user.groups}    groups, separated by commas
+//	{http.auth.user.roles}     roles, separated by commas
+//	{http.auth.user.provider}  the provider they came in by
+//	{http.auth.user.session}   the session's public handle
+//
+// All are empty for the anonymous.
+//
+// # Events
+//
+//	login_succeeded  provider, user_id, new_user, decision, session, request_id
+//	login_failed     provider, outcome, decision, request_id
+//	session_ended    user_id, session, reason, request_id
+//
+// decision is the row of the decision table that admitted or refused.
+//
+// # Metrics
+//
+//	caddy_login_attempts_total{provider,outcome}
+//	caddy_login_requests_total{verdict}
+//	caddy_login_sessions
+package module

@@ -1,0 +1,56 @@
+package module
+
+import (
+	"net/http"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-login/caddy-login/module/identity"
+	"github.com/caddy-login/caddy-login/module/session"
+)
+
+// signedIn tells the log, the metrics and the operator's events, once.
+func (a *App) signedIn(r *http.Request, provider string, s *session.Session, admitted identity.Admitted) {
+	logins.WithLabelValues(provider, "succeeded").Inc()
+	user := &admitted.Person.User
+	a.log.Info("signed in",
+		zap.String("provider", provider),
+		zap.String("user_id", string(user.ID)),
+		zap.Bool("new_user", admitted.Created),
+		zap.String("decision", admitted.Row),
+		zap.String("session", s.Handle),
+		zap.String("request_id", requestID(r)))
+	a.events.Emit(a.ctx, "login_succeeded", map[string]any{
+		"provider": provider, "user_id": string(user.ID), "new_user": admitted.Created,
+		"decision": admitted.Row, "session": s.Handle, "request_id": requestID(r),
+	})
+}
+
+// notSignedIn tells of a sign-in that was under way and came to nothing.
+func (a *App) notSignedIn(r *http.Request, provider string, t trouble, id string) {
+	logins.WithLabelValues(provider, t.outcome).Inc()
+	a.log.Warn("sign-in failed",
+		zap.String("provider", provider),
+		zap.String("outcome", t.outcome),
+		zap.String("decision", t.row),
+		zap.String("request_id", id),
+		zap.Error(t.err))
+	a.events.Emit(a.ctx, "login_failed", map[string]any{
+		"provider": provider, "outcome": t.outcome, "decision": t.row, "request_id": id,
+	})
+}
+
+func (a *App) signedOut(r *http.Request, live *session.Live) {
+	a.log.Info("signed out",
+		zap.String("user_id", string(live.User)),
+		zap.String("session", live.Handle),
+		zap.String("request_id", requestID(r)))
+	a.events.Emit(a.ctx, "session_ended", map[string]any{
+		"user_id": string(live.User), "session": live.Handle, "reason": "signed_out", "request_id": requestID(r),
+	})
+}
+
+// complain tells of something of ours that failed, whatever the request was.
+func (a *App) complain(err error, id string) {
+	a.log.Error("request refused", zap.Error(err), zap.String("request_id", id))
+}

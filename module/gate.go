@@ -1,0 +1,422 @@
+package module
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/module/header"
+	"github.com/caddy-login/caddy-login/module/page"
+	"github.com/caddy-login/caddy-login/module/policy"
+)
+
+func init() { caddy.RegisterModule(Gate{}) }
+
+// Gate is the HTTP handler "login": it stands in front of one site.
+type Gate struct {
+	// What this site says for itself.
+	Settings
+
+	// Names of the providers to offer here, in this order: this site's own and
+	// the app's. With neither these nor providers of its own a site offers all
+	// of the app's.
+	Use []string `json:"use,omitempty"`
+
+	// Providers of this site alone, offered after those of `use` unless named
+	// there: modules in the namespace login.providers.
+	ProvidersRaw []json.RawMessage `json:"providers,omitempty" caddy:"namespace=login.providers inline_key=provider"`
+
+	app       *App
+	log       *zap.Logger
+	settings  Settings // the site's over the app's, with defaults
+	providers []guest.Provider
+	guard     *header.Guard
+	rules     []*Rule
+	roles     *policy.Roles
+	fields    []field
+	origins   []origin
+	cookies   [2]cookies // on http on loopback, elsewhere
+	portal    *portal
+	now       func() time.Time
+}
+
+// CaddyModule returns the module's name in Caddy.
+func (Gate) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.login", New: func() caddy.Module { return new(Gate) }}
+}
+
+// Provision merges what the site says with what the app says for all, and
+// refuses what would be open, or broken, by accident. It touches neither disk
+// nor network.
+func (g *Gate) Provision(ctx caddy.Context) error {
+	app, err := ctx.App("login")
+	if err != nil {
+		return fmt.Errorf("loading login app: %w", err)
+	}
+	g.app, g.log, g.now = app.(*App), ctx.Logger(), time.Now
+	if err := g.Settings.provision(ctx); err != nil {
+		return err
+	}
+	if err := g.chooseProviders(ctx); err != nil {
+		return err
+	}
+	g.settings = g.Settings.over(g.app.Settings)
+	g.settings.setDefaults()
+	if err := g.settings.check(); err != nil {
+		return err
+	}
+	return g.build(ctx)
+}
+
+func (g *Gate) build(ctx caddy.Context) (err error) {
+	s := &g.settings
+	if g.fields, err = s.Headers.fields(); err != nil {
+		return err
+	}
+	if g.guard, err = header.NewGuard(names(g.fields)...); err != nil {
+		return err
+	}
+	if g.roles, err = newRoles(s.Roles); err != nil {
+		return err
+	}
+	if err := g.checkWords(); err != nil {
+		return err
+	}
+	g.rules = s.Allow
+	g.origins = parseOrigins(s.Origins)
+	g.cookies = [2]cookies{newCookies(s.Cookie, false), newCookies(s.Cookie, true)}
+	pages := &page.Pages{Title: s.Pages.Title, Base: s.Pages.Path}
+	g.portal = &portal{gate: g, pages: pages, base: s.Pages.Path, logs: newAccessLog(ctx)}
+	g.app.gates = append(g.app.gates, g)
+	return nil
+}
+
+// chooseProviders finds what this site offers: the names it uses, then its
+// own; with neither, all of the app's.
+func (g *Gate) chooseProviders(ctx caddy.Context) error {
+	own, err := loadProviders(ctx, g, len(g.ProvidersRaw), g.app.env())
+	if err != nil {
+		return err
+	}
+	for _, name := range g.Use {
+		provider := cmp.Or(named(own, name), named(g.app.providers, name))
+		if provider == nil {
+			return fmt.Errorf("unknown provider %q (configured globally: %s)", name, strings.Join(providerNames(g.app.providers), ", "))
+		}
+		g.providers = append(g.providers, provider)
+	}
+	for _, provider := range own {
+		if !slices.Contains(g.Use, provider.Traits().Name) {
+			g.providers = append(g.providers, provider)
+		}
+	}
+	if len(g.providers) == 0 {
+		g.providers = g.app.providers
+	}
+	if len(g.providers) == 0 {
+		return errors.New("no provider: say how visitors sign in, such as 'login google', here or in the global option")
+	}
+	return distinct(g.providers)
+}
+
+func named(providers []guest.Provider, name string) guest.Provider {
+	for _, p := range providers {
+		if p.Traits().Name == name {
+			return p
+		}
+	}
+	return nil
+}
+
+func providerNames(providers []guest.Provider) (names []string) {
+	for _, p := range providers {
+		names = append(names, p.Traits().Name)
+	}
+	return names
+}
+
+// checkWords finds rules that could never fit: a role or a provider that does
+// not exist is a spelling mistake, and a mistake here shuts out or lets in.
+func (g *Gate) checkWords() error {
+	for _, rule := range g.settings.Allow {
+		for _, who := range rule.who {
+			switch {
+			case who.Kind == policy.Role && !slices.ContainsFunc(g.settings.Roles, func(r Role) bool { return r.Name == who.Value }):
+				return fmt.Errorf("allow role:%s: no such role; define it with 'role %s <who...>'", who.Value, who.Value)
+			case who.Kind == policy.Provider && !slices.Contains(providerNames(g.providers), who.Value):
+				return fmt.Errorf("allow provider:%s: this site offers %s", who.Value, strings.Join(providerNames(g.providers), ", "))
+			}
+		}
+	}
+	return nil
+}
+
+// Validate refuses a site whose sessions could never come back.
+func (g *Gate) Validate() error {
+	for _, o := range g.origins[:min(1, len(g.origins))] {
+		if domain := g.settings.Cookie.Domain; domain != "" && !within(o.host, domain) {
+			return fmt.Errorf("cookie domain %s does not cover the origin %s: browsers would drop every session", domain, o)
+		}
+	}
+	return nil
+}
+
+// ServeHTTP is one request, read straight down. Nothing that fails here ever
+// goes on to the app.
+func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	g.guard.Strip(r) // first: nothing forged goes on
+	v := g.visit(r)
+	if g.portal.owns(r) {
+		return g.portal.ServeHTTP(w, r, v)
+	}
+	if isTunnel(r) {
+		return g.refuse(w, r, v, tunnel)
+	}
+	if isForeignSocket(r, v) {
+		return g.refuse(w, r, v, foreignSocket)
+	}
+	rules, err := g.ruleFor(r) // who may pass here?
+	if err != nil {
+		return g.refuse(w, r, v, broken(http.StatusInternalServerError, fmt.Errorf("matching rules: %w", err)))
+	}
+	if err := v.recognise(r); err != nil && !rules.isPublic() {
+		return g.refuse(w, r, v, broken(http.StatusServiceUnavailable, fmt.Errorf("reading session: %w", err)))
+	}
+	known := v.known(g)
+	known.setPlaceholders(r)
+	switch rules.verdict(known.policyVisitor()) {
+	case policy.Allow:
+		requests.allowed.Inc()
+		return g.pass(w, r, v, known, next)
+	case policy.SignIn:
+		return g.portal.ask(w, r, v)
+	default:
+		return g.deny(w, r, v)
+	}
+}
+
+// pass sends the request on with the headers of who it is, and keeps the
+// answer's hands off our cookies. A stream ends with its session.
+func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, known *known, next caddyhttp.Handler) error {
+	a := &v.answer
+	a.ResponseWriter, a.jar = w, v.jar
+	defer a.finish()
+	if known == nil {
+		return next.ServeHTTP(a, r)
+	}
+	known.block.Set(r.Header, v.scratch[:0])
+	a.live, a.sessions = v.live, v.house.sessions
+	if isStream(r) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		r = r.WithContext(ctx)
+		a.watch(ctx, cancel)
+	}
+	return next.ServeHTTP(a, r)
+}
+
+// deny tells somebody signed in that they may not pass.
+func (g *Gate) deny(w http.ResponseWriter, r *http.Request, v *visit) error {
+	requests.denied.Inc()
+	if g.settings.Pages.Forbidden == "handle_errors" {
+		return caddyhttp.Error(http.StatusForbidden, errNotAdmitted)
+	}
+	refuseBody(w, r)
+	if !isNavigation(r) {
+		page.WriteProblem(w, page.Problem{
+			Status: http.StatusForbidden, Code: "not_admitted", Title: "Not admitted",
+			Detail: "This account may not use this site.", RequestID: requestID(r),
+		})
+		return nil
+	}
+	g.portal.pages.NotAdmitted(w, r, page.NotAdmitted{
+		Account: account(v.live), Return: returnAddress(r, g.settings.Pages.Path), RequestID: requestID(r),
+	})
+	return nil
+}
+
+var errNotAdmitted = errors.New("this account may not use this site")
+
+// refusal is why a request ends here although nobody asked who it is from.
+type refusal struct {
+	status              int
+	code, title, detail string
+	kind                page.Kind
+	err                 error
+}
+
+var foreignSocket = refusal{
+	status: http.StatusForbidden, code: "foreign_origin", title: "Foreign origin", kind: page.CrossSite,
+	detail: "WebSockets may be opened only from this site's own pages.",
+}
+
+var tunnel = refusal{
+	status: http.StatusMethodNotAllowed, code: "method_not_allowed", title: "No tunnels",
+	detail: "CONNECT is for WebSockets only.",
+}
+
+func broken(status int, err error) refusal {
+	return refusal{
+		status: status, code: "unavailable", title: "Sign-in is not available", kind: page.Unavailable,
+		detail: "Please try again in a moment.", err: err,
+	}
+}
+
+// refuse answers for the app. What failed of ours is logged here, once.
+func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, v *visit, why refusal) error {
+	requests.failed.Inc()
+	id := requestID(r)
+	if why.err != nil {
+		g.app.complain(why.err, id)
+	}
+	if why.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "5")
+	}
+	refuseBody(w, r)
+	if why.err != nil && isNavigation(r) {
+		g.portal.pages.Trouble(w, r, page.Trouble{Kind: why.kind, Retry: returnAddress(r, g.settings.Pages.Path), RequestID: id})
+		return nil
+	}
+	page.WriteProblem(w, page.Problem{Status: why.status, Code: why.code, Title: why.title, Detail: why.detail, RequestID: id})
+	return nil
+}
+
+// refuseBody closes the connection of a request whose body nobody will read:
+// else the server would read it all before it answers (RFC 9110 section
+// 10.1.1 for Expect: 100-continue).
+func refuseBody(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 1 && r.ContentLength != 0 {
+		w.Header().Set("Connection", "close")
+	}
+}
+
+// field is one identity header: its name, and the parts its value is made of.
+type field struct {
+	name  string
+	value func(*known) string
+}
+
+func names(fields []field) (names []string) {
+	for _, f := range fields {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// presets are the header sets known from other gates.
+var presets = map[string][]field{
+	"remote": {
+		{"Remote-User", func(k *known) string { return header.Text(k.visitor.UserID) }},
+		{"Remote-Email", func(k *known) string { return header.Text(k.visitor.Email) }},
+		{"Remote-Name", func(k *known) string { return header.Text(k.live.Person.User.Name) }},
+		{"Remote-Groups", func(k *known) string { return header.List(k.visitor.Groups) }},
+		{"Remote-Roles", func(k *known) string { return header.List(k.visitor.Roles) }},
+	},
+}
+
+// PresetNames are the words `headers` takes.
+func PresetNames() []string {
+	names := make([]string, 0, len(presets))
+	for name := range presets {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// fields are the headers to send, or an error for a word we do not know.
+func (h *Headers) fields() (fields []field, err error) {
+	for _, name := range h.Presets {
+		preset, found := presets[name]
+		if !found {
+			return nil, fmt.Errorf("unknown headers preset %q (presets: %s)", name, strings.Join(PresetNames(), ", "))
+		}
+		fields = append(fields, preset...)
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.Set)) {
+		value, err := parseTemplate(h.Set[name])
+		if err != nil {
+			return nil, fmt.Errorf("header %s: %w", name, err)
+		}
+		fields = append(fields, field{name, value})
+	}
+	return fields, nil
+}
+
+// parseTemplate reads a header's value: text, and {words} that stand for what
+// is known of the person.
+func parseTemplate(template string) (func(*known) string, error) {
+	var parts []string // text and word by turns
+	for rest := template; ; {
+		text, after, open := strings.Cut(rest, "{")
+		parts = append(parts, text)
+		if !open {
+			break
+		}
+		word, after, closed := strings.Cut(after, "}")
+		if _, found := blank().word(word); !closed || !found {
+			return nil, fmt.Errorf("unknown {%s} (choose {id}, {email}, {name}, {groups}, {roles}, {provider}, {session})", word)
+		}
+		parts, rest = append(parts, word), after
+	}
+	return func(k *known) string { return k.fill(parts) }, nil
+}
+
+// fill puts what is known into a parsed template. With words that are all
+// empty it says nothing.
+func (k *known) fill(parts []string) string {
+	var b strings.Builder
+	said := len(parts) == 1
+	for i, part := range parts {
+		if i%2 == 1 {
+			part = k.headerWord(part)
+			said = said || part != ""
+		}
+		b.WriteString(part)
+	}
+	if !said {
+		return ""
+	}
+	return b.String()
+}
+
+// headerWord is a word as a header can carry it. Lists are encoded already.
+func (k *known) headerWord(name string) string {
+	value, _ := k.word(name)
+	text, _ := value.(string)
+	if name == "groups" || name == "roles" {
+		return text
+	}
+	return header.Text(text)
+}
+
+func newRoles(roles []Role) (*policy.Roles, error) {
+	defs := make([]policy.RoleDef, 0, len(roles))
+	for _, role := range roles {
+		who, err := parseWho(role.Who)
+		if err != nil {
+			return nil, fmt.Errorf("role %s: %w", role.Name, err)
+		}
+		defs = append(defs, policy.RoleDef{Name: role.Name, Who: who})
+	}
+	return policy.NewRoles(defs)
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Gate)(nil)
+	_ caddy.Validator             = (*Gate)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Gate)(nil)
+)

@@ -1,0 +1,183 @@
+package module
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/module/identity"
+	"github.com/caddy-login/caddy-login/module/session"
+	_ "github.com/caddy-login/caddy-login/plugin/provider/oidc"
+	_ "github.com/caddy-login/caddy-login/plugin/store/badger"
+)
+
+// BenchmarkGate measures the gate without Caddy around it and without an app
+// behind: each operation is a request of Chrome's that has never been handled
+// before, prepared as Caddy's server does it, outside the clock.
+func BenchmarkGate(b *testing.B) {
+	gate := openGate(b, `{"allow":[{"who":["*@example.com"]}],"roles":[{"name":"staff","who":["*@example.com"]}]}`)
+	matching := openGate(b, `{"allow":[
+		{"match":[{"path":["/public/*"]}],"who":["anyone"]},
+		{"match":[{"path":["/admin/*"]}],"who":["group:admins"]},
+		{"who":["*@example.com"]}]}`)
+	cookie := "theme=dark; login=" + enter(b, gate)
+	navigation, script := map[string]string{}, map[string]string{
+		"Accept": "*/*", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty", "Sec-Fetch-User": "",
+	}
+	for _, c := range []struct {
+		name   string
+		gate   *Gate
+		cookie string
+		change map[string]string
+		want   int
+	}{
+		{"SignedIn", gate, cookie, navigation, http.StatusOK},
+		{"SignedIn_with_matchers", matching, "theme=dark; login=" + enter(b, matching), navigation, http.StatusOK},
+		{"Unknown_to_302", gate, "theme=dark", navigation, http.StatusFound},
+		{"Unknown_to_401", gate, "theme=dark", script, http.StatusUnauthorized},
+		{"Forged_cookie_to_401", gate, "theme=dark; login=forged", script, http.StatusUnauthorized},
+	} {
+		b.Run(c.name, func(b *testing.B) { benchmark(b, c.gate, chromes(c.cookie, c.change), c.want) })
+	}
+}
+
+// many is how many requests are prepared while the clock stands.
+const many = 512
+
+func benchmark(b *testing.B, g *Gate, header http.Header, want int) {
+	app := caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+		w.WriteHeader(http.StatusOK)
+		return nil
+	})
+	var requests [many]*http.Request
+	var answers [many]mute
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		i := n % many
+		if i == 0 {
+			b.StopTimer()
+			for i := range many {
+				answers[i] = mute{header: http.Header{}}
+				requests[i] = prepared(header.Clone(), &answers[i])
+			}
+			b.StartTimer()
+		}
+		if err := g.ServeHTTP(&answers[i], requests[i], app); err != nil || answers[i].status != want {
+			b.Fatalf("status %d, %v; want %d", answers[i].status, err, want)
+		}
+	}
+}
+
+// mute is an answer that nobody reads.
+type mute struct {
+	header http.Header
+	status int
+}
+
+func (m *mute) Header() http.Header         { return m.header }
+func (m *mute) Write(p []byte) (int, error) { return len(p), nil }
+func (m *mute) WriteHeader(status int)      { m.status = status }
+
+// prepared is a request as Caddy's server gives it to its handlers.
+func prepared(header http.Header, w http.ResponseWriter) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "http://localhost:8080/v/7/dashboard?tab=open", nil)
+	r.Header = header
+	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
+}
+
+// chromes are the headers of a click on a link in Chrome, with changes; an
+// empty value takes one away.
+func chromes(cookie string, change map[string]string) http.Header {
+	h := http.Header{}
+	for name, value := range map[string]string{
+		"Connection":                "keep-alive",
+		"Sec-Ch-Ua":                 `"Chromium";v="142", "Google Chrome";v="142", "Not_A Brand";v="99"`,
+		"Sec-Ch-Ua-Mobile":          "?0",
+		"Sec-Ch-Ua-Platform":        `"Linux"`,
+		"Upgrade-Insecure-Requests": "1",
+		"User-Agent":                "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
+		"Accept":                    "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8",
+		"Sec-Fetch-Site":            "same-origin",
+		"Sec-Fetch-Mode":            "navigate",
+		"Sec-Fetch-User":            "?1",
+		"Sec-Fetch-Dest":            "document",
+		"Referer":                   "http://localhost:8080/",
+		"Accept-Encoding":           "gzip, deflate, br, zstd",
+		"Accept-Language":           "en-GB,en-US;q=0.9,en;q=0.8,de;q=0.7",
+		"Cookie":                    cookie,
+	} {
+		h.Set(name, value)
+	}
+	for name, value := range change {
+		if value == "" {
+			h.Del(name)
+			continue
+		}
+		h.Set(name, value)
+	}
+	return h
+}
+
+// openGate provisions a gate with an app of its own, as Caddy does.
+func openGate(b testing.TB, config string) *Gate {
+	b.Helper()
+	store, err := json.Marshal(map[string]string{"store": "badger", "dir": b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	app := fmt.Appendf(nil, `{"store":%s,"providers":[{"provider":"oidc","name":"bench","client_id":"a","client_secret":"b","issuer":"http://127.0.0.1:1"}]}`, store)
+	ctx, err := caddy.ProvisionContext(&caddy.Config{AppsRaw: caddy.ModuleMap{"login": app}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	loaded, err := ctx.LoadModuleByID("http.handlers.login", []byte(config))
+	if err != nil {
+		b.Fatal(err)
+	}
+	gate := loaded.(*Gate)
+	b.Cleanup(func() {
+		if err := gate.app.Stop(); err != nil {
+			b.Error(err)
+		}
+	})
+	return gate
+}
+
+// enter begins a session at the gate, and returns the cookie's value.
+func enter(b testing.TB, g *Gate) (cookie string) {
+	b.Helper()
+	house, err := g.app.door.enter()
+	if err != nil {
+		b.Fatal(err)
+	}
+	arrival := identity.Arrival{
+		Traits: guest.Traits{Name: "bench", Email: guest.EmailRules{Identifier: true}},
+		Profile: guest.Profile{
+			Issuer: "http://127.0.0.1:1", Subject: "1", Name: "Ada Lovelace",
+			Email: "ada@example.com", EmailTrust: guest.Verified, Groups: []string{"staff", "engineering"},
+		},
+		SignUp: func(identity.Email) bool { return true }, At: time.Now(),
+	}
+	err = house.store.Update(b.Context(), func(tx guest.Tx) error {
+		admitted, err := identity.Admit(tx, arrival)
+		if err != nil {
+			return err
+		}
+		_, cookie, err = house.sessions.Start(tx, session.New{
+			Scope: "localhost", Person: admitted.Person, Provider: "bench", AuthTime: time.Now(),
+			Lifetime: time.Hour, Idle: time.Hour,
+		})
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return cookie
+}

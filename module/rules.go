@@ -1,0 +1,160 @@
+package module
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/caddy-login/caddy-login/module/policy"
+)
+
+// provision loads the rules' matchers and reads the words that may be
+// placeholders.
+func (s *Settings) provision(ctx caddy.Context) error {
+	for _, rule := range s.Allow {
+		if err := rule.provision(ctx); err != nil {
+			return err
+		}
+	}
+	repl := caddy.NewReplacer()
+	for i, origin := range s.Origins {
+		plain, err := repl.ReplaceOrErr(origin, true, true)
+		if err != nil {
+			return fmt.Errorf("origin %q: %w", origin, err)
+		}
+		s.Origins[i] = plain
+	}
+	return nil
+}
+
+func (rule *Rule) provision(ctx caddy.Context) (err error) {
+	if rule.who, err = parseWho(rule.Who); err != nil {
+		return fmt.Errorf("allow: %w", err)
+	}
+	for _, who := range rule.who {
+		rule.public = rule.public || who.Kind == policy.Anyone
+	}
+	if len(rule.MatcherSetsRaw) == 0 {
+		return nil
+	}
+	loaded, err := ctx.LoadModule(rule, "MatcherSetsRaw")
+	if err != nil {
+		return fmt.Errorf("loading matchers of allow: %w", err)
+	}
+	return rule.matchers.FromInterface(loaded)
+}
+
+// parseWho reads the words of a rule or role. Placeholders such as {env.STAFF}
+// stand for one word; one that is unset would be an empty word, and that is an
+// error, never "any".
+func parseWho(words []string) ([]policy.Who, error) {
+	repl := caddy.NewReplacer()
+	var who []policy.Who
+	for _, word := range words {
+		plain, err := repl.ReplaceOrErr(word, true, true)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", word, err)
+		}
+		one, err := policy.Parse(strings.TrimSpace(plain))
+		if err != nil {
+			return nil, err
+		}
+		who = append(who, one)
+	}
+	return who, nil
+}
+
+// signInFirst is the rule where no rule fits: sign in, and then be refused.
+var signInFirst = &Rule{}
+
+// ruling is the rules that decide a request. Almost always it is one.
+type ruling struct {
+	rule *Rule
+	// further rules decide, too, where the path can be read in another way:
+	// all must let the visitor pass.
+	further []*Rule
+}
+
+// isPublic reports whether nobody needs to be known.
+func (d ruling) isPublic() bool { return d.rule.public && len(d.further) == 0 }
+
+// verdict is the strictest of the rules'.
+func (d ruling) verdict(visitor *policy.Visitor) policy.Verdict {
+	verdict := policy.Decide(d.rule.who, visitor)
+	for _, rule := range d.further {
+		verdict = min(verdict, policy.Decide(rule.who, visitor))
+	}
+	return verdict
+}
+
+// ruleFor finds the first rule that fits the request, by the path as it was
+// given to us.
+//
+// A path that an app could read as another one falls under no public rule; and
+// where another reading of it falls under another rule, that one decides, too:
+// `/admin;x` is `/admin` to some. So does the address as it was before a
+// rewrite: FastCGI apps are told that one as well.
+func (g *Gate) ruleFor(r *http.Request) (ruling, error) {
+	if len(g.rules) == 1 && g.rules[0].matchers == nil && !g.rules[0].public {
+		return ruling{rule: g.rules[0]}, nil
+	}
+	plain := policy.Unambiguous(r.URL) && policy.Unambiguous(original(r))
+	rule, err := g.firstFit(r, plain)
+	if err != nil || plain {
+		return ruling{rule: rule}, err
+	}
+	further, err := g.otherReadings(r)
+	return ruling{rule: rule, further: further}, err
+}
+
+func (g *Gate) firstFit(r *http.Request, publicToo bool) (*Rule, error) {
+	for _, rule := range g.rules {
+		if rule.public && !publicToo {
+			continue
+		}
+		fits, err := rule.fits(r)
+		if err != nil {
+			return nil, err
+		}
+		if fits {
+			return rule, nil
+		}
+	}
+	return signInFirst, nil
+}
+
+// otherReadings are the rules of every way in which an app could read the
+// path. With more ways than can be tried nobody passes.
+func (g *Gate) otherReadings(r *http.Request) ([]*Rule, error) {
+	var rules []*Rule
+	for _, u := range []*url.URL{r.URL, original(r)} {
+		paths, complete := policy.Readings(u)
+		if !complete {
+			return []*Rule{signInFirst}, nil
+		}
+		for _, path := range paths {
+			read := *r
+			read.URL = &url.URL{Path: path, RawQuery: r.URL.RawQuery}
+			rule, err := g.firstFit(&read, false)
+			if err != nil {
+				return nil, err
+			}
+			rules = append(rules, rule)
+		}
+	}
+	return rules, nil
+}
+
+func (rule *Rule) fits(r *http.Request) (bool, error) {
+	if rule.matchers == nil {
+		return true, nil
+	}
+	fits, err := rule.matchers.AnyMatchWithError(r)
+	if err != nil {
+		return false, fmt.Errorf("matching: %w", err)
+	}
+	return fits, nil
+}

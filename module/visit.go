@@ -1,0 +1,290 @@
+package module
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/caddy-login/caddy-login/module/header"
+	"github.com/caddy-login/caddy-login/module/policy"
+	"github.com/caddy-login/caddy-login/module/session"
+)
+
+// visit is what one request says of its visitor.
+type visit struct {
+	gate   *Gate
+	origin origin
+	*cookies
+	cookie  string          // the session's, sealed
+	pending []header.Cookie // attempts to sign in, and other cookies of ours
+	scope   string
+
+	house *house
+	live  *session.Live // nil: nobody we know
+
+	// answer and scratch lie here so that a request costs one allocation.
+	answer  answer
+	scratch [6]string
+}
+
+// origin is a site's address as browsers see it.
+type origin struct {
+	scheme, hostPort, host string
+}
+
+func (o origin) String() string { return o.scheme + "://" + o.hostPort }
+
+func parseOrigins(raw []string) []origin {
+	origins := make([]origin, 0, len(raw))
+	for _, s := range raw {
+		if u, err := url.Parse(s); err == nil {
+			origins = append(origins, origin{scheme: u.Scheme, hostPort: u.Host, host: u.Hostname()})
+		}
+	}
+	return origins
+}
+
+// visit takes our cookies out of the request: the app does not see them.
+func (g *Gate) visit(r *http.Request) *visit {
+	v := &visit{gate: g, origin: g.originOf(r)}
+	v.cookies = &g.cookies[0]
+	if v.origin.scheme == "https" || !isLoopback(v.origin.host) {
+		v.cookies = &g.cookies[1]
+	}
+	v.cookie, v.pending = v.jar.Take(r.Header)
+	v.scope = v.cookies.scope(v.origin.host)
+	return v
+}
+
+// originOf is where the browser thinks it is: the configured origin of that
+// host, or the first, or what this connection says itself. Forwarding headers
+// decide nothing.
+func (g *Gate) originOf(r *http.Request) origin {
+	for _, o := range g.origins {
+		if o.hostPort == r.Host {
+			return o
+		}
+	}
+	if len(g.origins) > 0 {
+		return g.origins[0]
+	}
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	hostPort := strings.ToLower(r.Host)
+	return origin{scheme: scheme, hostPort: hostPort, host: hostOf(hostPort)}
+}
+
+func hostOf(hostPort string) string {
+	colon := strings.LastIndexByte(hostPort, ':')
+	if colon < 0 || strings.HasSuffix(hostPort, "]") {
+		return strings.Trim(hostPort, "[]")
+	}
+	if host, _, err := net.SplitHostPort(hostPort); err == nil {
+		return host
+	}
+	return hostPort
+}
+
+// recognise finds out who is signed in. Its error means that we cannot know.
+func (v *visit) recognise(r *http.Request) error {
+	if v.cookie == "" {
+		return nil
+	}
+	house, err := v.gate.app.door.enter()
+	if err != nil {
+		return err
+	}
+	v.house = house
+	live, err := house.sessions.Read(r.Context(), v.scope, v.cookie)
+	if err == session.ErrNone {
+		return nil
+	}
+	v.live = live
+	return err
+}
+
+// known is somebody signed in as one site knows them: rendered once, used for
+// every request until the session is forgotten.
+type known struct {
+	gate    *Gate
+	live    *session.Live
+	visitor policy.Visitor
+	block   header.Block
+	lookup  caddy.ReplacerFunc
+}
+
+// known is nil for nobody we know.
+func (v *visit) known(g *Gate) *known {
+	if v.live == nil {
+		return nil
+	}
+	// Another site of the same host, or this one before a reload, may have
+	// left its own.
+	if k, ok := v.live.Site.Load().(*known); ok && k.gate == g {
+		return k
+	}
+	k := render(g, v.live)
+	v.live.Site.Store(k)
+	return k
+}
+
+func render(g *Gate, live *session.Live) *known {
+	user := &live.Person.User
+	k := &known{gate: g, live: live, visitor: policy.Visitor{
+		UserID: string(user.ID), Email: string(user.Email),
+		Provider: live.Provider, Groups: live.Person.Groups(),
+	}}
+	k.visitor.Roles = g.roles.Of(&k.visitor)
+	fields := make([]header.Field, 0, len(g.fields))
+	for _, f := range g.fields {
+		fields = append(fields, header.Field{Name: f.name, Value: f.value(k)})
+	}
+	k.block = header.NewBlock(fields...)
+	k.lookup = k.placeholder
+	return k
+}
+
+func (k *known) policyVisitor() *policy.Visitor {
+	if k == nil {
+		return nil
+	}
+	return &k.visitor
+}
+
+const placeholderPrefix = "http.auth.user."
+
+// setPlaceholders offers {http.auth.user.*} to the rest of the Caddyfile. For
+// the anonymous they are empty: an unset placeholder would be forwarded as it
+// stands.
+func (k *known) setPlaceholders(r *http.Request) {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if k == nil {
+		repl.Map(nobody)
+		return
+	}
+	repl.Map(k.lookup)
+}
+
+func nobody(key string) (any, bool) {
+	if !strings.HasPrefix(key, placeholderPrefix) {
+		return nil, false
+	}
+	switch key[len(placeholderPrefix):] {
+	case "id", "email", "name", "groups", "roles", "provider", "session":
+		return "", true
+	default:
+		return nil, false
+	}
+}
+
+// blank is nobody in particular: to try what words there are.
+func blank() *known { return &known{live: new(session.Live)} }
+
+func (k *known) placeholder(key string) (any, bool) {
+	if !strings.HasPrefix(key, placeholderPrefix) {
+		return nil, false
+	}
+	return k.word(key[len(placeholderPrefix):])
+}
+
+// word is what `headers` and the placeholders know of somebody.
+func (k *known) word(name string) (any, bool) {
+	switch name {
+	case "id":
+		return k.visitor.UserID, true
+	case "email":
+		return k.visitor.Email, true
+	case "name":
+		return k.live.Person.User.Name, true
+	case "groups":
+		return header.List(k.visitor.Groups), true
+	case "roles":
+		return header.List(k.visitor.Roles), true
+	case "provider":
+		return k.visitor.Provider, true
+	case "session":
+		return k.live.Handle, true
+	default:
+		return nil, false
+	}
+}
+
+// isNavigation reports whether a person is waiting for a page (product.md
+// section 4.5).
+func isNavigation(r *http.Request) bool {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead || isWebSocket(r) {
+		return false
+	}
+	if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" {
+		return mode == "navigate"
+	}
+	return strings.Contains(strings.ToLower(r.Header.Get("Accept")), "text/html") &&
+		r.Header.Get("X-Requested-With") == ""
+}
+
+// isWebSocket recognises a handshake: RFC 6455, and RFC 8441 and 9220 over
+// HTTP/2 and 3.
+func isWebSocket(r *http.Request) bool {
+	if r.Method == http.MethodConnect {
+		return len(r.Header[":protocol"]) == 1 && r.Header[":protocol"][0] == "websocket" ||
+			r.ProtoMajor == 3 && r.Proto == "websocket"
+	}
+	upgrade := r.Header["Upgrade"]
+	return len(upgrade) > 0 && strings.EqualFold(upgrade[0], "websocket")
+}
+
+// isTunnel reports a CONNECT that asks for anything but a WebSocket: what goes
+// through it we would not see.
+func isTunnel(r *http.Request) bool {
+	return r.Method == http.MethodConnect && !isWebSocket(r)
+}
+
+// isForeignSocket reports a WebSocket handshake that a page of another origin
+// began: it would act with this visitor's session. Programs that are no
+// browsers send no Origin.
+func isForeignSocket(r *http.Request, v *visit) bool {
+	if !isWebSocket(r) {
+		return false
+	}
+	from := r.Header["Origin"]
+	if len(from) == 0 {
+		return false
+	}
+	return len(from) > 1 || !v.gate.isOwn(from[0], v)
+}
+
+// isOwn reports whether an Origin header names this site or one of the further
+// origins the operator listed.
+func (g *Gate) isOwn(from string, v *visit) bool {
+	if from == v.origin.String() {
+		return true
+	}
+	for _, o := range g.origins {
+		if from == o.String() {
+			return true
+		}
+	}
+	return false
+}
+
+// requestID is the id that a page shows and the log has.
+func requestID(r *http.Request) string {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return ""
+	}
+	id, _ := repl.GetString("http.request.uuid")
+	return id
+}
+
+func clientIP(ctx context.Context) string {
+	ip, _ := caddyhttp.GetVar(ctx, caddyhttp.ClientIPVarKey).(string)
+	return ip
+}
