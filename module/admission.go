@@ -123,8 +123,6 @@ type trouble struct {
 	err     error
 }
 
-const notFound = page.NotFound
-
 // trouble tells the visitor, and the log once.
 func (p *portal) trouble(w http.ResponseWriter, r *http.Request, v *visit, t trouble) error {
 	id := requestID(r)
@@ -148,15 +146,8 @@ func (p *portal) trouble(w http.ResponseWriter, r *http.Request, v *visit, t tro
 // failure is what a provider could not do.
 func (p *portal) failure(provider guest.Provider, back string, err error) trouble {
 	reason := guest.ReasonOf(err)
-	kinds := map[guest.Reason]page.Kind{
-		guest.Cancelled: page.ProviderCancelled, guest.Unavailable: page.ProviderUnavailable,
-		guest.Refused: page.ProviderError, guest.Untrusted: page.InvalidAnswer, guest.NotAllowed: page.NotAllowed,
-	}
-	kind, found := kinds[reason]
-	if !found {
-		kind = page.ProviderError
-	}
-	return trouble{kind: kind, provider: provider, back: back, outcome: string(reason), err: err}
+	// Each reason is a page of that name.
+	return trouble{kind: page.Kind(reason), provider: provider, back: back, outcome: string(reason), err: err}
 }
 
 // notResumed is an answer that belongs to no attempt of this browser.

@@ -3,10 +3,12 @@ package module
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -28,7 +30,10 @@ type answer struct {
 	stream   session.Stream
 	cancel   context.CancelFunc
 	conn     net.Conn // of a hijacked connection
+	ended    atomic.Bool
 }
+
+var errEnded = errors.New("the session of this stream has ended")
 
 func (a *answer) WriteHeader(status int) {
 	a.begin()
@@ -38,6 +43,9 @@ func (a *answer) WriteHeader(status int) {
 }
 
 func (a *answer) Write(p []byte) (int, error) {
+	if a.ended.Load() {
+		return 0, errEnded
+	}
 	a.begin()
 	return a.ResponseWriter.Write(p)
 }
@@ -50,6 +58,9 @@ func (a *answer) ReadFrom(r io.Reader) (int64, error) {
 
 // FlushError marks an answer that comes in pieces: it may go on for hours.
 func (a *answer) FlushError() error {
+	if a.ended.Load() {
+		return errEnded
+	}
 	a.begin()
 	a.watch(context.Background(), nil)
 	return http.NewResponseController(a.ResponseWriter).Flush()
@@ -109,7 +120,11 @@ func (a *answer) release() {
 
 // end stops the stream, whoever is reading or writing. It is called by the one
 // who ended the session.
+//
+// Deadlines are set on the server's own writer: Caddy's wrappers may be used
+// by the stream's goroutine only, and would set them anew at the next write.
 func (a *answer) end() {
+	a.ended.Store(true)
 	if a.cancel != nil {
 		a.cancel()
 	}
@@ -118,10 +133,20 @@ func (a *answer) end() {
 		return
 	}
 	past := time.Unix(1, 0)
-	control := http.NewResponseController(a.ResponseWriter)
+	control := http.NewResponseController(innermost(a.ResponseWriter))
 	// Not every protocol knows both; what it does know is enough.
 	_ = control.SetReadDeadline(past)
 	_ = control.SetWriteDeadline(past)
+}
+
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = outer.Unwrap()
+	}
 }
 
 // isStream reports whether a request asks for what may last hours.

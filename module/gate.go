@@ -294,12 +294,15 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, v *visit, why refu
 }
 
 // refuseBody closes the connection of a request whose body nobody will read:
-// else the server would read it all before it answers (RFC 9110 section
-// 10.1.1 for Expect: 100-continue).
+// else the server would read it all, before or after it answers (RFC 9110
+// section 10.1.1 for Expect: 100-continue).
 func refuseBody(w http.ResponseWriter, r *http.Request) {
-	if r.ProtoMajor == 1 && r.ContentLength != 0 {
-		w.Header().Set("Connection", "close")
+	if r.ProtoMajor != 1 || r.ContentLength == 0 {
+		return
 	}
+	w.Header().Set("Connection", "close")
+	// Where it can't be set, the server's own patience ends the reading.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
 }
 
 // field is one identity header: its name, and the parts its value is made of.

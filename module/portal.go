@@ -49,19 +49,23 @@ func original(r *http.Request) *url.URL {
 
 func (p *portal) ServeHTTP(w http.ResponseWriter, r *http.Request, v *visit) error {
 	requests.portal.Inc()
-	known := v.recognise(r)
+	unknown := v.recognise(r)
 	v.known(p.gate).setPlaceholders(r)
-	page, quiet := p.route(original(r))
-	if page == nil {
-		return p.trouble(w, r, v, trouble{kind: notFound})
-	}
-	if known != nil && !page.withoutStore {
-		return p.gate.refuse(w, r, v, broken(http.StatusServiceUnavailable, fmt.Errorf("reading session: %w", known)))
-	}
+	serve, quiet := p.route(original(r))
 	if quiet {
-		return p.logs.around(w, r, func(w http.ResponseWriter) error { return page.serve(w, r, v) })
+		return p.logs.around(w, r, func(w http.ResponseWriter) error { return p.serve(w, r, v, serve, unknown) })
 	}
-	return page.serve(w, r, v)
+	return p.serve(w, r, v, serve, unknown)
+}
+
+func (p *portal) serve(w http.ResponseWriter, r *http.Request, v *visit, room *room, unknown error) error {
+	if room == nil {
+		return p.trouble(w, r, v, trouble{kind: page.NotFound})
+	}
+	if unknown != nil && !room.withoutStore {
+		return p.gate.refuse(w, r, v, broken(http.StatusServiceUnavailable, fmt.Errorf("reading session: %w", unknown)))
+	}
+	return room.serve(w, r, v)
 }
 
 // room is one page of the portal.
@@ -71,12 +75,12 @@ type room struct {
 	withoutStore bool
 }
 
-// route finds the page of a path. quiet ones carry codes or states in their
-// address, which must not reach a log.
+// route finds the page of a path. quiet ones may carry codes or states in their
+// address, which must not reach a log: so do those that are misspelt.
 func (p *portal) route(u *url.URL) (found *room, quiet bool) {
 	path := strings.TrimPrefix(u.Path, p.base)
 	if u.RawPath != "" || !below(u.Path, p.base) {
-		return nil, false // an encoded spelling of a path of ours is none
+		return nil, true // an encoded spelling of a path of ours is none
 	}
 	switch path {
 	case "", "/":
@@ -89,7 +93,7 @@ func (p *portal) route(u *url.URL) (found *room, quiet bool) {
 	name, rest, _ := strings.Cut(path[1:], "/")
 	i := slices.IndexFunc(p.gate.providers, func(g guest.Provider) bool { return g.Traits().Name == name })
 	if i < 0 {
-		return nil, false
+		return nil, true
 	}
 	provider := p.gate.providers[i]
 	switch rest {
@@ -98,7 +102,7 @@ func (p *portal) route(u *url.URL) (found *room, quiet bool) {
 	case "callback":
 		return p.at(provider, p.callback), true
 	default:
-		return nil, false
+		return nil, true
 	}
 }
 

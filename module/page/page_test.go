@@ -77,7 +77,7 @@ func everyButton(t texts) (buttons []Button) {
 
 // kindStatus is the contract, written a second time on purpose.
 var kindStatus = map[Kind]int{
-	Expired: 400, CookiesBlocked: 400, UnsafeAddress: 400, ProviderUnavailable: 502, ProviderError: 502,
+	Expired: 400, CookiesBlocked: 400, UnsafeAddress: 400, ProviderUnavailable: 502, ProviderError: 400,
 	ProviderCancelled: 400, InvalidAnswer: 400, NotAllowed: 403, EmailInUse: 409, SignupDisabled: 403,
 	AccountDisabled: 403, BadRequest: 400, CrossSite: 403, NotFound: 404, MethodNotAllowed: 405, TooMany: 429,
 	Unavailable: 503, Internal: 500,

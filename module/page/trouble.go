@@ -76,7 +76,7 @@ var drawings = map[Kind]drawing{
 	CookiesBlocked:      {http.StatusBadRequest, "cookie", "try_again", "to_sign_in"},
 	UnsafeAddress:       {http.StatusBadRequest, "lock", "open_safely", ""},
 	ProviderUnavailable: {http.StatusBadGateway, "alert", "try_again", "other_ways"},
-	ProviderError:       {http.StatusBadGateway, "alert", "try_again", "other_ways"},
+	ProviderError:       {http.StatusBadRequest, "alert", "try_again", "other_ways"},
 	ProviderCancelled:   {http.StatusBadRequest, "person", "try_again", "other_ways"},
 	InvalidAnswer:       {http.StatusBadRequest, "alert", "try_again", "other_ways"},
 	NotAllowed:          {http.StatusForbidden, "lock", "use_another", "other_ways"},

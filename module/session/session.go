@@ -83,18 +83,6 @@ func (k Key) record() []byte { return kind.Key(string(k[:])) }
 
 func (s *Session) own() []byte { return ownKind.Key(string(s.User), string(s.Key[:])) }
 
-// until is when the session ends if nobody uses it from now on.
-func (s *Session) until() time.Time {
-	if idle := s.Seen.Add(s.Idle); idle.Before(s.Expires) {
-		return idle
-	}
-	return s.Expires
-}
-
-func (s *Session) livesAt(now time.Time) bool {
-	return s.Ended.IsZero() && now.Before(s.until())
-}
-
 // Sessions starts, reads and ends sessions. It is safe for concurrent use.
 type Sessions struct {
 	store   guest.Store
