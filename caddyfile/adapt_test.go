@@ -249,7 +249,7 @@ func FuzzLogin(f *testing.F) {
 	position := regexp.MustCompile(`Caddyfile:\d+`)
 	f.Fuzz(func(t *testing.T, login string, global bool) {
 		if strings.Contains(login, "import") {
-			t.Skip("reads files")
+			return // it would read files
 		}
 		caddyfile := ":80 {\n\t@named path /a\n\tlogin" + login + "\n}\n"
 		if global {

@@ -189,6 +189,7 @@ func distinct(providers []guest.Provider) error {
 
 // Interface guards
 var (
+	_ caddy.Module       = (*App)(nil)
 	_ caddy.App          = (*App)(nil)
 	_ caddy.Provisioner  = (*App)(nil)
 	_ caddy.CleanerUpper = (*App)(nil)

@@ -419,6 +419,7 @@ func newRoles(roles []Role) (*policy.Roles, error) {
 
 // Interface guards
 var (
+	_ caddy.Module                = (*Gate)(nil)
 	_ caddy.Provisioner           = (*Gate)(nil)
 	_ caddy.Validator             = (*Gate)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Gate)(nil)

@@ -129,6 +129,9 @@ func (h *house) Destruct() error {
 	return errors.Join(h.sessions.Close(ctx), h.store.Close())
 }
 
+// Interface guard
+var _ caddy.Destructor = (*house)(nil)
+
 // door opens the house for one app, once, and keeps trying where it fails:
 // HTTP may serve before the app is started, and an operator may free the lock
 // or the disk while we run.

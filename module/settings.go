@@ -153,8 +153,7 @@ func (s Settings) over(base Settings) Settings {
 		s.MailRaw = base.MailRaw
 	}
 	s.Headers = cmp.Or(s.Headers, base.Headers)
-	s.Session.Lifetime = cmp.Or(s.Session.Lifetime, base.Session.Lifetime)
-	s.Session.Idle = cmp.Or(s.Session.Idle, base.Session.Idle)
+	s.Session = s.Session.over(base.Session)
 	s.Cookie.Name = cmp.Or(s.Cookie.Name, base.Cookie.Name)
 	s.Cookie.Domain = cmp.Or(s.Cookie.Domain, base.Cookie.Domain)
 	s.Signup = cmp.Or(s.Signup, base.Signup)
@@ -165,6 +164,17 @@ func (s Settings) over(base Settings) Settings {
 		s.Origins = base.Origins
 	}
 	return s
+}
+
+// over keeps what it takes over within what was said: a site with a shorter
+// lifetime does not fail for the app's idle time.
+func (s SessionSettings) over(base SessionSettings) SessionSettings {
+	lifetime := cmp.Or(s.Lifetime, base.Lifetime)
+	idle := s.Idle
+	if idle == 0 && base.Idle != 0 {
+		idle = min(base.Idle, cmp.Or(lifetime, base.Idle))
+	}
+	return SessionSettings{Lifetime: lifetime, Idle: idle}
 }
 
 // MergeRoles is a site's roles and those of the app that it does not replace.

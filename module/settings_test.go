@@ -48,6 +48,11 @@ func TestDefaults(t *testing.T) {
 		s.Cookie.Name != "login" || s.Signup != "on" || s.Pages.Path != "/.login" || s.Headers.Presets[0] != "remote" {
 		t.Errorf("%+v", s)
 	}
+	brief := Settings{Session: SessionSettings{Lifetime: caddy.Duration(time.Hour)}}.over(
+		Settings{Session: SessionSettings{Lifetime: caddy.Duration(48 * time.Hour), Idle: caddy.Duration(24 * time.Hour)}})
+	if brief.Session != (SessionSettings{Lifetime: caddy.Duration(time.Hour), Idle: caddy.Duration(time.Hour)}) {
+		t.Errorf("a site's shorter lifetime gives %+v", brief.Session)
+	}
 	short := Settings{Allow: allowUsers(), Session: SessionSettings{Lifetime: caddy.Duration(time.Hour)}}
 	short.setDefaults()
 	if err := short.check(); err != nil || short.Session.Idle != short.Session.Lifetime {

@@ -25,13 +25,18 @@ type UserID string
 
 // User is one person, however many ways in they have.
 type User struct {
-	ID    UserID `json:"id"`
-	State State  `json:"state"`
+	// ID never changes.
+	ID UserID `json:"id"`
+	// State is Active for those who may sign in.
+	State State `json:"state"`
 	// Email is the primary address, proven; empty where none is.
-	Email   Email     `json:"email,omitempty"`
-	Name    string    `json:"name,omitempty"`
-	Picture string    `json:"picture,omitempty"`
-	Groups  []string  `json:"groups,omitempty"`
+	Email Email `json:"email,omitempty"`
+	// Name and Picture are for display: what the provider said last.
+	Name    string `json:"name,omitempty"`
+	Picture string `json:"picture,omitempty"` // an address, never fetched by us
+	// Groups are the operator's, not the provider's.
+	Groups []string `json:"groups,omitempty"`
+	// Created is when they first signed in.
 	Created time.Time `json:"created"`
 	// CreatedBy is the provider instance that brought them.
 	CreatedBy string `json:"created_by"`
@@ -54,14 +59,17 @@ type Identity struct {
 	// the provider's own. Together they are the unique key: a provider pointed
 	// at another issuer binds nobody anew.
 	Provider string `json:"provider"`
-	Issuer   string `json:"issuer"`
-	Subject  string `json:"subject"`
+	Issuer   string `json:"issuer"`  // as the provider names itself
+	Subject  string `json:"subject"` // never a login name or an address
 
+	// User is whose account it is.
 	User UserID `json:"user"`
 	// Email is what the provider last said, whatever it is worth. It is for
 	// the account page; it identifies nobody and never reaches an app.
-	Email  string    `json:"email,omitempty"`
-	Groups []string  `json:"groups,omitempty"`
+	Email string `json:"email,omitempty"`
+	// Groups are what the provider said at the last sign-in.
+	Groups []string `json:"groups,omitempty"`
+	// Linked is when the account became the user's.
 	Linked time.Time `json:"linked"`
 }
 
@@ -75,7 +83,9 @@ type IdentityKey string
 
 // Identifier is a proven address and whose it is.
 type Identifier struct {
-	User   UserID    `json:"user"`
+	// User is who holds it.
+	User UserID `json:"user"`
+	// Proven is when it was proven.
 	Proven time.Time `json:"proven"`
 	// By is the provider instance whose word proved it.
 	By string `json:"by"`

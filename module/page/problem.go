@@ -44,12 +44,12 @@ func WriteProblem(w http.ResponseWriter, p Problem) {
 
 func (p Problem) encode() []byte {
 	body, err := json.Marshal(struct {
-		Title     string `json:"title"`
-		Status    int    `json:"status"`
-		Code      string `json:"code,omitempty"`
-		Detail    string `json:"detail,omitempty"`
-		SignIn    string `json:"sign_in,omitempty"`
-		RequestID string `json:"request_id,omitempty"`
+		Title     string `json:"title"`                // for people: what kind of problem
+		Status    int    `json:"status"`               // the answer's
+		Code      string `json:"code,omitempty"`       // for programs: stable
+		Detail    string `json:"detail,omitempty"`     // for people: what to do
+		SignIn    string `json:"sign_in,omitempty"`    // the address to open in a browser
+		RequestID string `json:"request_id,omitempty"` // what the log has, too
 	}{cmp.Or(p.Title, http.StatusText(p.Status)), p.Status, p.Code, p.Detail, p.SignIn, p.RequestID})
 	if err != nil {
 		// Strings and a number always encode; without a body the status says enough.

@@ -47,13 +47,17 @@ type key struct {
 // storedKeys is the record. The secrets lie in the operator's own database,
 // whose directory nobody else may read.
 type storedKeys struct {
-	Current  storedKey  `json:"current"`
+	// Current seals and opens.
+	Current storedKey `json:"current"`
+	// Previous only opens; nil before the first rotation.
 	Previous *storedKey `json:"previous,omitempty"`
 }
 
 type storedKey struct {
-	Secret []byte    `json:"secret"`
-	Made   time.Time `json:"made"`
+	// Secret is 32 bytes of chance, from which the keys are derived.
+	Secret []byte `json:"secret"`
+	// Made is when: the key rotates by its age.
+	Made time.Time `json:"made"`
 }
 
 var kind = record.Kind{Name: "keys", Version: 1}

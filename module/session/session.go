@@ -32,19 +32,26 @@ type Session struct {
 	// Elsewhere the session is none.
 	Scope string `json:"scope"`
 
+	// User is who signed in, Identity the key of the account they used,
+	// Provider the instance it is at.
 	User     identity.UserID `json:"user"`
-	Identity []byte          `json:"identity"`
-	Provider string          `json:"provider"`
+	Identity []byte          `json:"identity"` // an identity.IdentityKey
+	Provider string          `json:"provider"` // the operator's name of it
 	// ProviderSession is the provider's `sid`.
-	ProviderSession string   `json:"provider_session,omitempty"`
-	AuthMethods     []string `json:"amr,omitempty"`
+	ProviderSession string `json:"provider_session,omitempty"`
+	// AuthMethods are the provider's `amr`.
+	AuthMethods []string `json:"amr,omitempty"`
 
 	// AuthTime is when the person last proved who they are.
-	AuthTime time.Time     `json:"auth_time"`
-	Created  time.Time     `json:"created"`
-	Seen     time.Time     `json:"seen"`
-	Idle     time.Duration `json:"idle"`
-	Expires  time.Time     `json:"expires"`
+	AuthTime time.Time `json:"auth_time"`
+	// Created is when the session began.
+	Created time.Time `json:"created"`
+	// Seen is when it was last used, to the minute.
+	Seen time.Time `json:"seen"`
+	// Idle is how long it lives unused, in nanoseconds.
+	Idle time.Duration `json:"idle"`
+	// Expires is when it ends however much it is used.
+	Expires time.Time `json:"expires"`
 	// Ended is when it was ended, zero while it lives.
 	Ended time.Time `json:"ended,omitzero"`
 	// Device is the browser's own description, cut, for the account page.

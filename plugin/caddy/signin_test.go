@@ -147,7 +147,7 @@ func TestSignInWorksInABrowser(t *testing.T) {
 	browser.Get(s.site + "/deep?q=a%20b&c=1#part").SignIn(e2e.Ada).
 		See("The app").At("/deep?q=a%20b&c=1#part").See(e2e.Ada.Email).See(e2e.Ada.Name)
 	cookie := browser.Cookies("app.test")[cookieName]
-	if cookie == nil || !cookie.HTTPOnly || !cookie.Secure {
+	if cookie == nil || !cookie.HttpOnly || !cookie.Secure {
 		t.Fatalf("the session cookie is %+v", cookie)
 	}
 	second := browser.NewTab().Get(s.site + "/other").See(e2e.Ada.Email)

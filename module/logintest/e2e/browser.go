@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +14,6 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/storage"
 	"github.com/chromedp/chromedp"
@@ -148,16 +148,19 @@ func (b *Browser) Eval(script string) string {
 }
 
 // Cookies are the browser's cookies for a host name, by name.
-func (b *Browser) Cookies(host string) map[string]*network.Cookie {
+func (b *Browser) Cookies(host string) map[string]*http.Cookie {
 	b.t.Helper()
 	all, err := chromedp.CallBrowser(b.ctx, storage.GetCookies, storage.GetCookiesParams{})
 	if err != nil {
 		b.t.Fatalf("reading cookies: %v", err)
 	}
-	cookies := map[string]*network.Cookie{}
+	cookies := map[string]*http.Cookie{}
 	for _, cookie := range all.Cookies {
 		if strings.TrimPrefix(cookie.Domain, ".") == host {
-			cookies[cookie.Name] = cookie
+			cookies[cookie.Name] = &http.Cookie{
+				Name: cookie.Name, Value: cookie.Value, Domain: cookie.Domain, Path: cookie.Path,
+				Secure: cookie.Secure, HttpOnly: cookie.HTTPOnly,
+			}
 		}
 	}
 	return cookies

@@ -1,0 +1,49 @@
+# make run     a demo to sign in to, on http://localhost
+# make test    everything a change must pass; installs what the tests need
+# make bench   what a signed-in request costs, beside plain Caddy
+# make lint    gofmt, go vet, staticcheck
+#
+# With CI=true a test that had to be skipped is a failure.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := test
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+PROVIDER := module/logintest/oidcprovider
+LOG := bin/test.log
+
+export CGO_ENABLED := 1
+export DEBIAN_FRONTEND := noninteractive
+
+.PHONY: run test bench lint tools
+
+run:
+	go run ./examples/demo
+
+bench:
+	go run ./plugin/caddy/bench
+
+# The end-to-end tests build Caddy with the race detector, too. Their own
+# limits are 30 s a step; the timeout here is for what hangs.
+test: tools lint
+	@mkdir -p $(dir $(LOG))
+	@status=0; \
+	go test -race -v -timeout 30m ./... 2>&1 | tee $(LOG) || status=$$?; \
+	.ci/summary $(LOG) && exit $$status
+
+lint:
+	@unformatted=$$(gofmt -l .); \
+	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+tools:
+	@.ci/tools cc gcc libc6-dev
+	@.ci/tools chromium chromium
+	@.ci/tools npm nodejs npm
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(PROVIDER)/node_modules/.package-lock.json; fi
+
+$(PROVIDER)/node_modules/.package-lock.json: $(PROVIDER)/package-lock.json
+	cd $(PROVIDER) && npm ci --ignore-scripts --no-audit --no-fund
+	touch $@
