@@ -27,23 +27,38 @@ const landedFor = time.Minute
 func (p *portal) admit(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider, attempt *signin.Attempt, profile guest.Profile) error {
 	var admitted identity.Admitted
 	var begun *session.Session
-	var cookie string
+	ticket, err := v.house.sessions.Issue(v.scope)
+	if err != nil {
+		return p.trouble(w, r, v, trouble{kind: page.Internal, provider: provider, outcome: "unavailable", err: err})
+	}
 	arrival := identity.Arrival{Traits: provider.Traits(), Profile: profile, SignUp: p.mayJoin, At: p.gate.now()}
-	err := v.house.store.Update(r.Context(), func(tx guest.Tx) (err error) {
+	err = v.house.store.Update(r.Context(), func(tx guest.Tx) (err error) {
 		if admitted, err = identity.Admit(tx, arrival); err != nil {
 			return err
 		}
-		begun, cookie, err = v.house.sessions.Start(tx, p.newSession(r, v, provider, profile, admitted.Person))
+		begun, err = v.house.sessions.Start(tx, ticket, p.newSession(r, v, provider, profile, admitted.Person))
 		return err
 	})
 	if err != nil {
 		return p.trouble(w, r, v, p.notAdmitted(provider, admitted.Row, err))
 	}
-	v.house.sessions.Forget(replaced(v))
-	v.set(w, v.base, cookie, time.Duration(p.gate.settings.Session.Lifetime))
+	p.forget(r, v, admitted)
+	v.set(w, v.base, ticket.Cookie, time.Duration(p.gate.settings.Session.Lifetime))
 	v.set(w, v.landed(), "1", landedFor)
 	p.gate.app.signedIn(r, arrival.Traits.Name, begun, admitted)
 	return p.redirect(w, attempt.Return)
+}
+
+// forget has the next requests read anew what this sign-in changed: the
+// browser's old session, and what other sessions of the person know of them.
+func (p *portal) forget(r *http.Request, v *visit, admitted identity.Admitted) {
+	v.house.sessions.Forget(replaced(v))
+	if !admitted.Changed {
+		return
+	}
+	if err := v.house.sessions.ForgetUser(r.Context(), admitted.Person.User.ID); err != nil {
+		p.gate.app.complain(err, requestID(r))
+	}
 }
 
 func replaced(v *visit) session.Key {
@@ -60,7 +75,7 @@ func (p *portal) newSession(r *http.Request, v *visit, provider guest.Provider, 
 		authTime = p.gate.now()
 	}
 	return session.New{
-		Scope: v.scope, Person: person, Provider: provider.Traits().Name,
+		Person: person, Provider: provider.Traits().Name,
 		ProviderSession: profile.SessionID, AuthMethods: profile.AuthMethods, AuthTime: authTime,
 		Lifetime: time.Duration(s.Lifetime), Idle: time.Duration(s.Idle),
 		Device: device(r), Replaces: replaced(v),

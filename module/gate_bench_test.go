@@ -165,13 +165,17 @@ func enter(b testing.TB, g *Gate) (cookie string) {
 		},
 		SignUp: func(identity.Email) bool { return true }, At: time.Now(),
 	}
+	ticket, err := house.sessions.Issue("localhost")
+	if err != nil {
+		b.Fatal(err)
+	}
 	err = house.store.Update(b.Context(), func(tx guest.Tx) error {
 		admitted, err := identity.Admit(tx, arrival)
 		if err != nil {
 			return err
 		}
-		_, cookie, err = house.sessions.Start(tx, session.New{
-			Scope: "localhost", Person: admitted.Person, Provider: "bench", AuthTime: time.Now(),
+		_, err = house.sessions.Start(tx, ticket, session.New{
+			Person: admitted.Person, Provider: "bench", AuthTime: time.Now(),
 			Lifetime: time.Hour, Idle: time.Hour,
 		})
 		return err
@@ -179,5 +183,5 @@ func enter(b testing.TB, g *Gate) (cookie string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return cookie
+	return ticket.Cookie
 }

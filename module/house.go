@@ -140,8 +140,8 @@ type door struct {
 	open func() (caddy.Destructor, error)
 	now  func() time.Time
 
+	house  atomic.Pointer[house] // set once, read by every request
 	mu     sync.Mutex
-	house  *house
 	closed bool
 	err    error
 	failed time.Time
@@ -154,11 +154,14 @@ const retryOpen = 2 * time.Second
 var errShut = errors.New("login is shutting down")
 
 func (d *door) enter() (*house, error) {
+	if h := d.house.Load(); h != nil {
+		return h, nil
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case d.house != nil:
-		return d.house, nil
+	switch h := d.house.Load(); {
+	case h != nil:
+		return h, nil
 	case d.closed:
 		return nil, errShut
 	case d.err != nil && d.now().Sub(d.failed) < retryOpen:
@@ -169,8 +172,10 @@ func (d *door) enter() (*house, error) {
 		d.err, d.failed = err, d.now()
 		return nil, err
 	}
-	d.house, d.err = opened.(*house), nil
-	return d.house, nil
+	h := opened.(*house)
+	d.house.Store(h)
+	d.err = nil
+	return h, nil
 }
 
 // leave gives back what enter took. Requests under way keep their house; it is
@@ -182,7 +187,7 @@ func (d *door) leave() error {
 		return nil
 	}
 	d.closed = true
-	if d.house == nil {
+	if d.house.Load() == nil {
 		return nil
 	}
 	_, err := houses.Delete(d.key)

@@ -11,6 +11,7 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -143,6 +144,9 @@ func (p *Person) Groups() []string {
 type Admitted struct {
 	Person  Person
 	Created bool
+	// Changed: what was known of them is no longer true; tell
+	// session.Sessions.ForgetUser.
+	Changed bool
 	Row     string
 }
 
@@ -184,6 +188,11 @@ func recognise(tx guest.Tx, a Arrival, identity *Identity) (Admitted, error) {
 		return admitted, ErrAccountDisabled
 	}
 	refresh(&admitted.Person, a.Profile)
+	// Most sign-ins change nothing, and a write is what others wait for.
+	if reflect.DeepEqual(admitted.Person, Person{User: *user, Identity: *identity}) {
+		return admitted, nil
+	}
+	admitted.Changed = true
 	return admitted, write(tx, &admitted.Person)
 }
 
@@ -191,7 +200,10 @@ func recognise(tx guest.Tx, a Arrival, identity *Identity) (Admitted, error) {
 // name only for display.
 func refresh(p *Person, profile guest.Profile) {
 	p.Identity.Email = profile.Email
-	p.Identity.Groups = profile.Groups
+	p.Identity.Groups = slices.Clone(profile.Groups)
+	if len(profile.Groups) == 0 {
+		p.Identity.Groups = nil // as it is read back
+	}
 	if profile.Name != "" {
 		p.User.Name = profile.Name
 	}

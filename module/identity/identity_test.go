@@ -111,6 +111,12 @@ func TestKnownAccountIsItsUserWhateverItsAddressBecame(t *testing.T) {
 	if admitted.Row != "A1" || admitted.Created || admitted.Person.User.ID != ada.Person.User.ID {
 		t.Fatalf("%+v; want A1 and the same user", admitted)
 	}
+	if !admitted.Changed {
+		t.Error("new groups are no change")
+	}
+	if again := mustAdmit(t, store, again); again.Changed {
+		t.Error("the same again is a change")
+	}
 	if admitted.Person.User.Email != "ada@example.com" {
 		t.Errorf("a changed address moved the identifier: %s", admitted.Person.User.Email)
 	}

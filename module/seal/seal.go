@@ -4,6 +4,7 @@
 package seal
 
 import (
+	"bytes"
 	"context"
 	"crypto/hkdf"
 	"crypto/hmac"
@@ -138,7 +139,8 @@ func derive(stored storedKey) (*key, error) {
 // safe as a cookie value and in a URL: 1.8 times as long as plain, and some 90
 // bytes.
 func (r *Ring) Seal(purpose string, plain []byte) (string, error) {
-	sealed, err := r.keys.Load().current.sealer.Encode(purpose, plain)
+	// The library encrypts in place: the caller keeps its bytes.
+	sealed, err := r.keys.Load().current.sealer.Encode(purpose, bytes.Clone(plain))
 	if err != nil {
 		return "", fmt.Errorf("sealing for %s: %w", purpose, err)
 	}

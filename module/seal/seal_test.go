@@ -42,6 +42,14 @@ func TestSealedOpensForItsPurposeOnly(t *testing.T) {
 	}
 }
 
+func TestSealLeavesWhatItSealsAlone(t *testing.T) {
+	ring := load(t, logintest.Store(t), new(logintest.Clock))
+	plain := []byte("the id")
+	if _, err := ring.Seal("session", plain); err != nil || string(plain) != "the id" {
+		t.Errorf("%q, %v", plain, err)
+	}
+}
+
 func TestKeysOutliveARestartAndOneRotation(t *testing.T) {
 	store, clock := logintest.Store(t), new(logintest.Clock)
 	ring := load(t, store, clock)

@@ -58,9 +58,19 @@ type Session struct {
 	Device string `json:"device,omitempty"`
 }
 
+// Ticket is the way into a session that is about to begin: a random id, and
+// the cookie that holds it. It is made ahead of the transaction, which others
+// wait for.
+type Ticket struct {
+	// Cookie is the session cookie's value: good once the session is durable.
+	Cookie string
+
+	key   Key
+	scope string
+}
+
 // New is what begins a session.
 type New struct {
-	Scope           string
 	Person          identity.Person
 	Provider        string
 	ProviderSession string
@@ -109,31 +119,34 @@ func Open(store guest.Store, ring *seal.Ring, now func() time.Time) *Sessions {
 	return s
 }
 
-// Start writes a new session in tx, and ends the one it replaces. The cookie's
-// value is good once tx is durable; then call Forget with n.Replaces.
-func (s *Sessions) Start(tx guest.Tx, n New) (*Session, string, error) {
-	id, session := s.make(n)
-	if n.Replaces != (Key{}) {
-		if _, err := s.end(tx, n.Replaces); err != nil && !errors.Is(err, guest.ErrNotFound) {
-			return nil, "", err
-		}
-	}
-	if err := s.write(tx, session); err != nil {
-		return nil, "", err
-	}
-	if err := ownKind.Put(tx, session.own(), struct{}{}, session.Expires); err != nil {
-		return nil, "", err
-	}
-	cookie, err := s.ring.Seal(purpose(n.Scope), id)
-	return session, cookie, err
+// Issue makes a ticket for a session on a scope: a host, or a domain after a
+// dot.
+func (s *Sessions) Issue(scope string) (Ticket, error) {
+	id := make([]byte, 32)
+	rand.Read(id)
+	cookie, err := s.ring.Seal(purpose(scope), id)
+	return Ticket{Cookie: cookie, key: sha256.Sum256(id), scope: scope}, err
 }
 
-func (s *Sessions) make(n New) (id []byte, session *Session) {
-	id = make([]byte, 32)
-	rand.Read(id)
+// Start writes a new session in tx, and ends the one it replaces. Once tx is
+// durable, call Forget with n.Replaces.
+func (s *Sessions) Start(tx guest.Tx, ticket Ticket, n New) (*Session, error) {
+	if n.Replaces != (Key{}) {
+		if _, err := s.end(tx, n.Replaces); err != nil && !errors.Is(err, guest.ErrNotFound) {
+			return nil, err
+		}
+	}
+	session := s.make(ticket, n)
+	if err := s.write(tx, session); err != nil {
+		return nil, err
+	}
+	return session, ownKind.Put(tx, session.own(), struct{}{}, session.Expires)
+}
+
+func (s *Sessions) make(ticket Ticket, n New) *Session {
 	now := s.now().UTC()
-	return id, &Session{
-		Key: sha256.Sum256(id), Handle: rand.Text()[:16], Scope: n.Scope,
+	return &Session{
+		Key: ticket.key, Handle: rand.Text()[:16], Scope: ticket.scope,
 		User: n.Person.User.ID, Identity: []byte(n.Person.Identity.Key()),
 		Provider: n.Provider, ProviderSession: n.ProviderSession, AuthMethods: n.AuthMethods,
 		AuthTime: n.AuthTime.UTC(), Created: now, Seen: now,

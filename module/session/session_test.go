@@ -77,16 +77,17 @@ func (w *world) begin(n session.New) (*session.Session, string) {
 	if n.Person.User.ID == "" {
 		n.Person = w.person
 	}
-	n.Scope, n.Provider = host, "corp"
+	n.Provider = "corp"
 	n.Lifetime, n.Idle = 30*24*time.Hour, 7*24*time.Hour
+	ticket, err := w.sessions.Issue(host)
+	w.must(err)
 	var begun *session.Session
-	var cookie string
 	w.must(w.store.Update(context.Background(), func(tx guest.Tx) (err error) {
-		begun, cookie, err = w.sessions.Start(tx, n)
+		begun, err = w.sessions.Start(tx, ticket, n)
 		return err
 	}))
 	w.sessions.Forget(n.Replaces)
-	return begun, cookie
+	return begun, ticket.Cookie
 }
 
 func (w *world) read(cookie string) (*session.Live, error) {

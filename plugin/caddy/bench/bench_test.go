@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestMain(m *testing.M) {
+	if play() {
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestBenchRuns runs all of it, for moments: so that it can't rot unseen.
+func TestBenchRuns(t *testing.T) {
+	s, err := readSettings([]string{"-rounds", "1", "-seconds", "0.1", "-conns", "2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.idle, s.benchtime = 0, "100x"
+	r, err := measure(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fault := range r.Faults {
+		t.Error(fault)
+	}
+	var table bytes.Buffer
+	if err := r.print(&table); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(table.String(), "not measured") || len(r.Targets) != 10 {
+		t.Errorf("something was not measured:\n%s", table.String())
+	}
+	if _, err := json.Marshal(r); err != nil {
+		t.Errorf("as JSON: %v", err)
+	}
+}
+
+func TestRoundWithAWrongHeaderDoesNotCount(t *testing.T) {
+	a := &app{}
+	told := []map[string]string{{"Remote-User": "u0"}, {"Remote-User": "u1"}}
+	for name, c := range map[string]struct {
+		expect expectation
+		path   string
+		header http.Header
+		right  bool
+	}{
+		"right":             {expectation{Headers: told, Cookie: theme}, "/v/1/dashboard", http.Header{"Remote-User": {"u1"}, "Cookie": {theme}}, true},
+		"another's":         {expectation{Headers: told, Cookie: theme}, "/v/1/dashboard", http.Header{"Remote-User": {"u0"}, "Cookie": {theme}}, false},
+		"none":              {expectation{Headers: told, Cookie: theme}, "/v/1/dashboard", http.Header{"Cookie": {theme}}, false},
+		"twice":             {expectation{Headers: told, Cookie: theme}, "/v/1/dashboard", http.Header{"Remote-User": {"u1", "u1"}, "Cookie": {theme}}, false},
+		"one too many":      {expectation{Headers: told, Cookie: theme}, "/v/1/dashboard", http.Header{"Remote-User": {"u1"}, "Remote-Email": {"e"}, "Cookie": {theme}}, false},
+		"the session, too":  {expectation{Headers: told, Cookie: theme}, "/v/1/dashboard", http.Header{"Remote-User": {"u1"}, "Cookie": {theme + "; login=x"}}, false},
+		"nobody's path":     {expectation{Headers: told, Cookie: theme}, "/v/2/dashboard", http.Header{"Cookie": {theme}}, false},
+		"plain":             {expectation{}, "/v/1/dashboard", http.Header{"Cookie": {theme + "; login=x"}}, true},
+		"plain, with names": {expectation{}, "/v/1/dashboard", http.Header{"Remote-User": {"u1"}}, false},
+	} {
+		_, _ = a.begin(c.expect)
+		r := httptest.NewRequest(http.MethodGet, c.path, nil)
+		r.Header = c.header
+		a.ServeHTTP(httptest.NewRecorder(), r)
+		got, _ := a.end(struct{}{})
+		if got.Requests != 1 || (got.Wrong == 0) != c.right {
+			t.Errorf("%s: %+v", name, got)
+		}
+		arm := &arm{forwards: true}
+		if fault := arm.fault(outcome{Answers: 1}, got); (fault == "") != c.right {
+			t.Errorf("%s: the turn's fault is %q", name, fault)
+		}
+	}
+}
+
+func TestRoundCountsOnlyWhatTheAppSaw(t *testing.T) {
+	for name, c := range map[string]struct {
+		forwards bool
+		out      outcome
+		at       seen
+		right    bool
+	}{
+		"all":                   {true, outcome{Answers: 10}, seen{Requests: 10}, true},
+		"one missing":           {true, outcome{Answers: 10}, seen{Requests: 9}, false},
+		"one too many":          {true, outcome{Answers: 10}, seen{Requests: 11}, false},
+		"nothing":               {true, outcome{}, seen{}, false},
+		"a wrong answer":        {true, outcome{Answers: 10, Wrong: 1}, seen{Requests: 10}, false},
+		"redirected":            {false, outcome{Answers: 10}, seen{}, true},
+		"redirected, yet there": {false, outcome{Answers: 10}, seen{Requests: 1}, false},
+	} {
+		a := &arm{forwards: c.forwards}
+		if fault := a.fault(c.out, c.at); (fault == "") != c.right {
+			t.Errorf("%s: %q", name, fault)
+		}
+	}
+}
+
+func TestGeneratorNoticesWrongAnswers(t *testing.T) {
+	answer := func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/missing":
+			w.WriteHeader(http.StatusNotFound)
+		case "/short":
+			_, _ = w.Write(body[:1000])
+		default:
+			_, _ = w.Write(body)
+		}
+	}
+	server := httptest.NewServer(http.HandlerFunc(answer))
+	defer server.Close()
+	for path, right := range map[string]bool{"/": true, "/missing": false, "/short": false} {
+		out, err := run(order{
+			Address:  server.Listener.Addr().String(),
+			Requests: [][]byte{[]byte("GET " + path + " HTTP/1.1\r\nHost: a\r\n\r\n")},
+			Duration: 50 * time.Millisecond, Status: "HTTP/1.1 200 ", Length: len(body),
+		})
+		if err != nil || out.Answers == 0 || (out.Wrong == 0) != right {
+			t.Errorf("%s: %+v, %v", path, out, err)
+		}
+	}
+}
+
+func TestRatiosAreOfOneRound(t *testing.T) {
+	s := newSection("here", []*arm{{name: armGate}, {name: armPlain}})
+	s.add(map[string]*turn{armGate: {CPU: 2}, armPlain: {CPU: 1}})
+	s.add(map[string]*turn{armGate: {CPU: 900}})
+	s.add(map[string]*turn{armGate: {CPU: 30}, armPlain: {CPU: 10}})
+	s.add(map[string]*turn{armGate: {CPU: 400}, armPlain: {CPU: 100}})
+	s.compare()
+	if len(s.Ratios) != 1 || s.Ratios[0].CPU != (spread{3, 2, 4}) {
+		t.Errorf("%+v", s.Ratios)
+	}
+}
+
+func TestWrongFlagsAreRefused(t *testing.T) {
+	for _, args := range [][]string{
+		{"now"}, {"-rounds", "0"}, {"-seconds", "0"}, {"-conns", "151"}, {"-url", "http://a"}, {"-url", "https://a", "-app", "b:1", "-cookie", "c=d"},
+	} {
+		if err := execute(args, io.Discard); err == nil {
+			t.Errorf("%q was taken", args)
+		}
+	}
+}
+
+func TestBenchmarksAreRead(t *testing.T) {
+	got := readBenchmarks("goos: linux\nBenchmarkGate/SignedIn-2 \t 1 \t 1000 ns/op\t 352 B/op\t 1 allocs/op\n" +
+		"BenchmarkGate/SignedIn-2 \t 1 \t 3000 ns/op\t 352 B/op\t 1 allocs/op\nPASS\n")
+	want := goBenchmark{Name: "SignedIn", Microseconds: spread{2, 1, 3}, Bytes: 352, Allocations: 1}
+	if len(got) != 1 || got[0] != want {
+		t.Errorf("%+v", got)
+	}
+}

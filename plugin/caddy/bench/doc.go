@@ -1,0 +1,39 @@
+// Command bench measures what a sign-in in front of an app costs: our gate,
+// beside the same Caddy with nothing but reverse_proxy, and beside the floor,
+// the least that any gate with server-side sessions must do.
+//
+//	go run ./plugin/caddy/bench
+//
+// # What runs
+//
+// Every part is a process of its own, all of this one program: the app, the
+// load generator, and one Caddy per arm, started by `caddy run` with a
+// Caddyfile as an operator would write it. The generator's connections are
+// kept alive and each sends the next request when the last one was answered
+// (a closed loop). Every connection is another visitor, who has really signed
+// in; all arms get the same requests, with the headers that Chrome sends.
+//
+// It is http on loopback: TLS would cost every arm the same and make ratios
+// look better than they are.
+//
+// # What counts
+//
+// CPU per request is the proxy's own account (getrusage), divided by the
+// requests of the round. Arms take turns in random order within each round,
+// and a ratio is taken between neighbours of one round, so that what else the
+// machine does falls on both. Reported are the median of the rounds' ratios
+// and their range.
+//
+// A round counts only if the app saw each of its requests, and in each the
+// headers it must see, and the generator each answer as it must be. One that
+// does not is named, and the program's exit status is 1.
+//
+// # Garbage collection
+//
+// How often Go collects depends on how much is alive. A store in the process
+// adds to that, and Caddy would then look cheaper with a gate than without. So
+// after a warm-up each proxy is given ballast until all hold the same 32 MB,
+// and with Go's default all collect after the same amount of garbage. Marking
+// what is really alive stays each proxy's own cost. The collections are
+// reported. Memory is weighed before, as an operator would find it.
+package main

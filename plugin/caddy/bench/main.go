@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+)
+
+func main() {
+	if play() {
+		return
+	}
+	err := execute(os.Args[1:], os.Stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// settings are the flags.
+type settings struct {
+	rounds  int
+	seconds float64
+	conns   int
+	json    bool
+	profile string
+
+	url, cookie, app string
+	pid              int
+
+	idle      time.Duration // before memory is weighed
+	benchtime string        // of the gate's own benchmarks
+}
+
+func readSettings(args []string) (settings, error) {
+	s := settings{idle: 5 * time.Second, benchtime: "200ms"}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.IntVar(&s.rounds, "rounds", 12, "`number` of rounds; in each, every arm has its turn")
+	flags.Float64Var(&s.seconds, "seconds", 1.25, "`seconds` that a turn lasts")
+	flags.IntVar(&s.conns, "conns", 32, "`number` of connections, each a visitor of its own")
+	flags.BoolVar(&s.json, "json", false, "print JSON")
+	flags.StringVar(&s.profile, "profile", "", "also write a CPU profile of the gate's proxy to this `file`")
+	flags.StringVar(&s.url, "url", "", "also measure your own gate, a proxy to the -app at this `address` (http://host:port)")
+	flags.StringVar(&s.cookie, "cookie", "", "the session `cookie` of your own gate: name=value")
+	flags.IntVar(&s.pid, "pid", 0, "the process `id` of your own gate, for its CPU")
+	flags.StringVar(&s.app, "app", "", "`host:port` for the app to listen on (default: any free port)")
+	if err := flags.Parse(args); err != nil {
+		return s, err
+	}
+	switch {
+	case flags.NArg() > 0:
+		return s, fmt.Errorf("unknown argument %q", flags.Arg(0))
+	case s.rounds < 1 || s.seconds <= 0 || s.conns < 1 || s.conns > 150:
+		return s, errors.New("rounds, seconds and conns must be positive, conns at most 150")
+	case s.url != "" && (s.app == "" || s.cookie == "" || !strings.HasPrefix(s.url, "http://")):
+		return s, errors.New("-url (http://…) needs -app, which it is a proxy to, and -cookie")
+	}
+	return s, nil
+}
+
+// errNotCounted is the result of a run in which something was not as it must
+// be.
+var errNotCounted = errors.New("some rows do not count, see above")
+
+// execute runs the benchmark and reports to out.
+func execute(args []string, out io.Writer) error {
+	s, err := readSettings(args)
+	if err != nil {
+		return err
+	}
+	results, err := measure(s)
+	if err != nil {
+		return err
+	}
+	if s.json {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		err = encoder.Encode(results)
+	} else {
+		err = results.print(out)
+	}
+	if err == nil && len(results.Faults) > 0 {
+		err = errNotCounted
+	}
+	return err
+}
