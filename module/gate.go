@@ -91,7 +91,7 @@ func (g *Gate) build(ctx caddy.Context) (err error) {
 	if g.roles, err = newRoles(s.Roles); err != nil {
 		return err
 	}
-	if err := g.checkWords(); err != nil {
+	if err := errors.Join(g.checkWords(), g.checkProviders()); err != nil {
 		return err
 	}
 	g.rules = s.Allow
@@ -158,6 +158,17 @@ func (g *Gate) checkWords() error {
 			case who.Kind == policy.Provider && !slices.Contains(providerNames(g.providers), who.Value):
 				return fmt.Errorf("allow provider:%s: this site offers %s", who.Value, strings.Join(providerNames(g.providers), ", "))
 			}
+		}
+	}
+	return nil
+}
+
+// checkProviders refuses providers whose addresses are to be proven by a mail
+// that nobody can send.
+func (g *Gate) checkProviders() error {
+	for _, p := range g.providers {
+		if t := p.Traits(); t.Email.Verify && t.Email.Identifier && !g.settings.mails {
+			return fmt.Errorf("provider %s: verify_email needs mail: configure 'mail …', or leave verify_email out", t.Name)
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/policy"
 )
 
@@ -19,6 +20,9 @@ func (s *Settings) provision(ctx caddy.Context) error {
 			return err
 		}
 	}
+	if err := s.loadMailer(ctx); err != nil {
+		return err
+	}
 	repl := caddy.NewReplacer()
 	for i, origin := range s.Origins {
 		plain, err := repl.ReplaceOrErr(origin, true, true)
@@ -27,6 +31,22 @@ func (s *Settings) provision(ctx caddy.Context) error {
 		}
 		s.Origins[i] = plain
 	}
+	return nil
+}
+
+// loadMailer checks what `mail` names. Nothing sends mail yet.
+func (s *Settings) loadMailer(ctx caddy.Context) error {
+	if s.MailRaw == nil {
+		return nil
+	}
+	loaded, err := ctx.LoadModule(s, "MailRaw")
+	if err != nil {
+		return fmt.Errorf("loading mailer: %w", err)
+	}
+	if _, ok := loaded.(guest.Mailer); !ok {
+		return fmt.Errorf("loading mailer: %T is no mailer", loaded)
+	}
+	s.mails = true
 	return nil
 }
 

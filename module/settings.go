@@ -57,6 +57,8 @@ type Settings struct {
 	// cannot be derived from the request (TLS ends in front of Caddy). The
 	// first is the site's; further ones may open WebSockets and call the API.
 	Origins []string `json:"origins,omitempty"`
+
+	mails bool // whether there is a mailer
 }
 
 // Rule says who may pass where.
@@ -149,8 +151,8 @@ func (s Settings) over(base Settings) Settings {
 		s.Allow = base.Allow
 	}
 	s.Roles = MergeRoles(s.Roles, base.Roles)
-	if s.MailRaw == nil {
-		s.MailRaw = base.MailRaw
+	if !s.mails {
+		s.MailRaw, s.mails = base.MailRaw, base.mails
 	}
 	s.Headers = cmp.Or(s.Headers, base.Headers)
 	s.Session = s.Session.over(base.Session)
