@@ -42,6 +42,7 @@ type Gate struct {
 	log       *zap.Logger
 	settings  Settings // the site's over the app's, with defaults
 	providers []guest.Provider
+	offered   []string // their names
 	guard     *header.Guard
 	rules     []*Rule
 	roles     *policy.Roles
@@ -94,7 +95,7 @@ func (g *Gate) build(ctx caddy.Context) (err error) {
 	if err := errors.Join(g.checkWords(), g.checkProviders()); err != nil {
 		return err
 	}
-	g.rules = s.Allow
+	g.rules, g.offered = s.Allow, providerNames(g.providers)
 	g.origins = parseOrigins(s.Origins)
 	g.cookies = [2]cookies{newCookies(s.Cookie, false), newCookies(s.Cookie, true)}
 	pages := &page.Pages{Title: s.Pages.Title, Base: s.Pages.Path}

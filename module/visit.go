@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -106,8 +107,15 @@ func (v *visit) recognise(r *http.Request) error {
 	if err == session.ErrNone {
 		return nil
 	}
-	v.live = live
-	return err
+	if err != nil {
+		return err
+	}
+	// A session shared among sites, or from before a change of the config, may
+	// come from a provider that this site does not offer: here it is none.
+	if slices.Contains(v.gate.offered, live.Provider) {
+		v.live = live
+	}
+	return nil
 }
 
 // known is somebody signed in as one site knows them: rendered once, used for

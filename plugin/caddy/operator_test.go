@@ -187,6 +187,24 @@ func TestCookieDomainSharesTheSession(t *testing.T) {
 	}
 }
 
+func TestSessionOfAProviderNotOfferedIsNoneHere(t *testing.T) {
+	second := strings.NewReplacer("{$PORT}", "{$PORT2}", "oidc op site", "oidc strict site", "allow *@example.com", "allow users").Replace(usual)
+	s := play(t, usual+second)
+	ada := s.signedIn(t, e2e.Ada)
+	mustBe(t, ada.Get(s.site+"/in"), http.StatusOK)
+	s.app.Forget()
+	elsewhere := fmt.Sprintf("https://app.test:%d", s.Port2)
+	mustBe(t, ada.Get(elsewhere+"/in"), http.StatusFound)
+	s.untouched(t)
+	mustBe(t, ada.Get(elsewhere+"/public/x"), http.StatusOK)
+	if user := s.app.Last().Value("Remote-User"); user != "" {
+		t.Errorf("known there as %q", user)
+	}
+	// The provider leaves the config: so do its sessions.
+	s.Reload(strings.Replace(usual, "oidc op site", "oidc other site", 1))
+	mustBe(t, ada.Get(s.site+"/in"), http.StatusFound)
+}
+
 func TestForbiddenMayBeCaddysToRender(t *testing.T) {
 	s := play(t, strings.Replace(with("pages {\n\t\t\tforbidden handle_errors\n\t\t}"), "\treverse_proxy", "\thandle_errors {\n\t\trespond \"our own {err.status_code} for {http.auth.user.email}\"\n\t}\n\treverse_proxy", 1))
 	got := s.signedIn(t, e2e.Zoe).Get(s.site + "/in")
