@@ -639,7 +639,7 @@ func TestNoFileNamesAMachine(t *testing.T) {
 
 // machine is a path of somebody's computer, or a registry of somebody's own.
 var machine = []*regexp.Regexp{
-	regexp.MustCompile(`(?:^|[^\w./-])(?:/home/[a-z_][\w-]*/|/Users/[A-Za-z]|/root/\w|/work/\w|[A-Z]:\\\\?Users\\)`),
+	regexp.MustCompile(`(?:^|[^\w./-])(?:/home/[a-z_][\w-]*/|/Users/[A-Za-z]|/root/\w|/w(?:ork)/\w|[A-Z]:\\\\?Users\\)`),
 	regexp.MustCompile(`"resolved":\s*"http`), // npm leaves it out where .npmrc says so
 	regexp.MustCompile(`(?:GOPROXY|GONOSUMDB|npm_config_registry|PIP_INDEX_URL)\s*[:=]\s*"?https?:`),
 	regexp.MustCompile(`(?m)^registry\s*=`),
@@ -656,7 +656,7 @@ func machines(h *tree) (found []string) {
 			}
 			for _, host := range hosts {
 				if strings.Contains(line, host) {
-					found = append(found, fmt.Sprintf("%s:%d: names a registry that only this machine knows", file, n+1))
+					found = append(found, fmt.Sprintf("%s:%d: names a registry of this machine's", file, n+1))
 				}
 			}
 		}
@@ -666,7 +666,6 @@ func machines(h *tree) (found []string) {
 
 // registries are the hosts of this machine's own package registries.
 func registries() (hosts []string) {
-	public := []string{"proxy.golang.org", "sum.golang.org", "registry.npmjs.org", "pypi.org", "goproxy.io"}
 	proxies, _ := exec.Command("go", "env", "GOPROXY", "GOSUMDB").Output() // none is fine
 	all := string(proxies)
 	for _, name := range []string{"npm_config_registry", "NPM_CONFIG_REGISTRY", "PIP_INDEX_URL", "HTTPS_PROXY", "https_proxy"} {
@@ -674,7 +673,7 @@ func registries() (hosts []string) {
 	}
 	for _, word := range strings.FieldsFunc(all, func(r rune) bool { return strings.ContainsRune(",|\n ", r) }) {
 		u, err := url.Parse(word)
-		if err == nil && strings.Contains(u.Hostname(), ".") && !slices.Contains(public, u.Hostname()) && u.Hostname() != "127.0.0.1" {
+		if err == nil && strings.Contains(u.Hostname(), ".") && u.Hostname() != "127.0.0.1" {
 			hosts = append(hosts, u.Hostname())
 		}
 	}
