@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 
 	"github.com/caddy-login/caddy-login/module"
+	"github.com/caddy-login/caddy-login/module/logintest/golden"
 )
 
 // handlers are the objects with "handler": name anywhere in a config, in the
@@ -99,7 +99,7 @@ func decode(t testing.TB, raw json.RawMessage, into any) {
 }
 
 func TestLoginStandsBeforeWhateverTrustsOrAnswersARequest(t *testing.T) {
-	config, err := adapt(`:80 {
+	config, err := golden.Adapt(`:80 {
 	reverse_proxy localhost:3000
 	templates
 	encode gzip
@@ -140,7 +140,7 @@ func sameOrder(got, want []string) bool {
 }
 
 func TestLoginStandsBeforeTheOldSpellingOfBasicAuth(t *testing.T) {
-	config, err := adapt(`:80 {
+	config, err := golden.Adapt(`:80 {
 	basicauth {
 		ada $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG
 	}
@@ -158,13 +158,13 @@ func TestLoginStandsBeforeTheOldSpellingOfBasicAuth(t *testing.T) {
 }
 
 func TestAdaptingLeavesNothingOnDisk(t *testing.T) {
-	caddyfile, _ := golden(t, "testdata/site_and_global.caddyfiletest")
+	caddyfile := golden.Read(t, "testdata/site_and_global.caddyfiletest").Caddyfile
 	home := t.TempDir()
 	for _, name := range []string{"HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "TMPDIR"} {
 		t.Setenv(name, home)
 	}
 	t.Chdir(home)
-	if _, err := adapt(caddyfile); err != nil {
+	if _, err := golden.Adapt(caddyfile); err != nil {
 		t.Fatal(err)
 	}
 	if entries, err := os.ReadDir(home); err != nil || len(entries) > 0 {
@@ -197,7 +197,7 @@ func TestParserImportsNeitherDiskNorNetwork(t *testing.T) {
 
 func TestPlaceholdersStayPlaceholders(t *testing.T) {
 	t.Setenv("LOGIN_TEST_SECRET", "hunter2")
-	config, err := adapt(`:80 {
+	config, err := golden.Adapt(`:80 {
 	login {
 		google {env.LOGIN_TEST_ID} {env.LOGIN_TEST_SECRET}
 		mail smtp localhost:25 {file./run/user} {env.LOGIN_TEST_SECRET}
@@ -219,12 +219,12 @@ func TestPlaceholdersStayPlaceholders(t *testing.T) {
 }
 
 func TestOneAdaptationKnowsNothingOfTheLast(t *testing.T) {
-	caddyfile, _ := golden(t, "testdata/three_lines.caddyfiletest")
-	first, err := adapt(caddyfile)
+	caddyfile := golden.Read(t, "testdata/three_lines.caddyfiletest").Caddyfile
+	first, err := golden.Adapt(caddyfile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if second, err := adapt(caddyfile); err != nil || second != first {
+	if second, err := golden.Adapt(caddyfile); err != nil || second != first {
 		t.Errorf("the second time: %s, %v", second, err)
 	}
 }
@@ -233,17 +233,10 @@ func TestOneAdaptationKnowsNothingOfTheLast(t *testing.T) {
 // never panics, and says what is wrong and where, or makes JSON that the
 // module can read.
 func FuzzLogin(f *testing.F) {
-	for _, pattern := range []string{"testdata/*.caddyfiletest", "testdata/errors/*.caddyfiletest"} {
-		for _, path := range goldens(f, pattern) {
-			content, err := fs.ReadFile(os.DirFS("."), path)
-			if err != nil {
-				f.Fatal(err)
-			}
-			caddyfile, _, _ := strings.Cut(string(content), separator)
-			for _, login := range regexp.MustCompile(`(?ms)^\tlogin(.*?)^\t?}`).FindAllStringSubmatch(caddyfile, -1) {
-				f.Add(login[1]+"}", false)
-				f.Add(login[1]+"}", true)
-			}
+	for _, dir := range []string{"testdata", "testdata/errors"} {
+		for _, login := range regexp.MustCompile(`(?ms)^\tlogin(.*?)^\t?}`).FindAllStringSubmatch(golden.Caddyfiles(f, dir), -1) {
+			f.Add(login[1]+"}", false)
+			f.Add(login[1]+"}", true)
 		}
 	}
 	position := regexp.MustCompile(`Caddyfile:\d+`)

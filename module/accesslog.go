@@ -22,8 +22,9 @@ func newAccessLog(ctx caddy.Context) *accessLog {
 	return &accessLog{log: ctx.Logger(caddyhttp.App{}).Named("log.access")}
 }
 
-// around runs serve with Caddy's own line off and ours in its place.
-func (l *accessLog) around(w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter) error) error {
+// around runs serve with Caddy's own line off and ours in its place. path is
+// what the line shows of the address.
+func (l *accessLog) around(w http.ResponseWriter, r *http.Request, path string, serve func(http.ResponseWriter) error) error {
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 	loggers := l.loggers(r)
 	if len(loggers) == 0 {
@@ -33,7 +34,7 @@ func (l *accessLog) around(w http.ResponseWriter, r *http.Request, serve func(ht
 	recorder := caddyhttp.NewResponseRecorder(w, nil, nil)
 	err := serve(recorder)
 	fields := []zap.Field{
-		zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: withoutQuery(r)}),
+		zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: shown(r, path)}),
 		zap.Duration("duration", time.Since(began)),
 		zap.Int("size", recorder.Size()),
 		zap.Int("status", recorder.Status()),
@@ -47,13 +48,13 @@ func (l *accessLog) around(w http.ResponseWriter, r *http.Request, serve func(ht
 	return err
 }
 
-// withoutQuery is the request as a log may show it.
-func withoutQuery(r *http.Request) *http.Request {
+// shown is the request as a log may show it.
+func shown(r *http.Request, path string) *http.Request {
 	shown := *r
 	shown.Header = r.Header.Clone()
 	// A page that was opened with a code in its address may be the referrer.
 	shown.Header.Del("Referer")
-	shown.RequestURI = original(r).Path
+	shown.RequestURI = path
 	if original(r).RawQuery != "" {
 		shown.RequestURI += "?[redacted]"
 	}

@@ -53,6 +53,9 @@ func (p *portal) admit(w http.ResponseWriter, r *http.Request, v *visit, provide
 // browser's old session, and what other sessions of the person know of them.
 func (p *portal) forget(r *http.Request, v *visit, admitted identity.Admitted) {
 	v.house.sessions.Forget(replaced(v))
+	if v.live != nil {
+		p.gate.app.ended(r, v.live, "replaced")
+	}
 	if !admitted.Changed {
 		return
 	}
@@ -134,8 +137,11 @@ type trouble struct {
 	// outcome is the metric's and the event's label; empty where no sign-in
 	// was under way.
 	outcome string
-	row     string
-	err     error
+	// knock: whoever comes along can cause it, as often as they like, so the
+	// log hears of it only now and then.
+	knock bool
+	row   string
+	err   error
 }
 
 // trouble tells the visitor, and the log once.
@@ -145,11 +151,15 @@ func (p *portal) trouble(w http.ResponseWriter, r *http.Request, v *visit, t tro
 	if t.provider != nil {
 		label, name = t.provider.Traits().Label, t.provider.Traits().Name
 	}
-	switch {
-	case t.outcome != "":
-		p.gate.app.notSignedIn(r, name, t, id)
-	case t.err != nil:
-		p.gate.app.complain(t.err, id)
+	if t.outcome != "" {
+		logins.WithLabelValues(name, t.outcome).Inc()
+	}
+	told := t.outcome != "" || t.err != nil
+	if told && (!t.knock || p.gate.app.noise.Allow(clientIP(r.Context()), p.gate.now())) {
+		p.gate.app.notSignedIn(name, t, id)
+	}
+	if status := t.kind.Status(); status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "5")
 	}
 	refuseBody(w, r)
 	p.pages.Trouble(w, r, page.Trouble{
@@ -236,7 +246,7 @@ func (p *portal) signOut(w http.ResponseWriter, r *http.Request, v *visit, to st
 		if err := v.house.sessions.End(r.Context(), v.live.Key); err != nil {
 			return p.trouble(w, r, v, trouble{kind: page.Unavailable, err: err})
 		}
-		p.gate.app.signedOut(r, v.live)
+		p.gate.app.ended(r, v.live, "signed_out")
 	}
 	p.dropAll(w, v)
 	next := p.base + "/logout"

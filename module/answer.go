@@ -108,7 +108,7 @@ func (a *answer) watch(ctx context.Context, cancel context.CancelFunc) {
 // finish comes after the app's handler: also where it wrote nothing, its head
 // goes out.
 func (a *answer) finish() {
-	a.begin()
+	a.jar.CleanSetCookie(a.ResponseWriter.Header()) // the head, or the trailers
 	a.release()
 }
 
@@ -149,9 +149,10 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
-// isStream reports whether a request asks for what may last hours.
+// isStream reports whether a request asks for what may last hours, or is sent
+// for as long. On HTTP/3 it might be any: deadlines end no idle stream there.
 func isStream(r *http.Request) bool {
-	return isWebSocket(r) || strings.Contains(r.Header.Get("Accept"), "text/event-stream")
+	return isWebSocket(r) || r.ContentLength < 0 || r.ProtoMajor == 3 || strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 }
 
 // Interface guards

@@ -14,6 +14,7 @@ import (
 
 	"github.com/caddy-login/caddy-login/module/backchannel"
 	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/module/limit"
 )
 
 func init() { caddy.RegisterModule(App{}) }
@@ -38,7 +39,16 @@ type App struct {
 	providers []guest.Provider
 	door      *door
 	gates     []*Gate
+	noise     *limit.Limit // of the log, by network
 }
+
+// What one network may have written into the log about sign-ins that could not
+// begin: a company whose provider is down, and a flood no more than that. The
+// metrics count all.
+const (
+	noiseBurst = 100
+	noiseEvery = time.Second
+)
 
 // CaddyModule returns the module's name in Caddy.
 func (App) CaddyModule() caddy.ModuleInfo {
@@ -49,19 +59,24 @@ func (App) CaddyModule() caddy.ModuleInfo {
 // validate` runs it beside a running Caddy.
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx, a.log = ctx, ctx.Logger()
+	a.noise = &limit.Limit{Burst: noiseBurst, Every: noiseEvery}
+	if err := a.Settings.provision(ctx); err != nil {
+		return err
+	}
+	var err error
+	if a.providers, err = loadProviders(ctx, a, len(a.ProvidersRaw)); err != nil {
+		return err
+	}
+	if err := a.loadStore(); err != nil {
+		return err
+	}
 	events, err := ctx.App("events")
 	if err != nil {
 		return fmt.Errorf("loading events app: %w", err)
 	}
 	a.events = events.(*caddyevents.App)
-	if err := a.Settings.provision(ctx); err != nil {
-		return err
-	}
-	if a.providers, err = loadProviders(ctx, a, len(a.ProvidersRaw), a.env()); err != nil {
-		return err
-	}
 	registerMetrics(ctx)
-	return a.loadStore()
+	return nil
 }
 
 func (a *App) loadStore() error {
@@ -82,15 +97,15 @@ func (a *App) loadStore() error {
 	return nil
 }
 
-// env is what providers and mailers of this config are lent.
-func (a *App) env() guest.Env {
-	return guest.Env{Client: backchannel.Client, Now: time.Now, Log: a.ctx.Slogger()}
+// envOf is what the guests of one config are lent.
+func envOf(ctx caddy.Context) guest.Env {
+	return guest.Env{Client: backchannel.Client, Now: time.Now, Log: ctx.Slogger()}
 }
 
 // houseEnv is what the store is lent. It outlives this config, and so does its
 // log.
 func (a *App) houseEnv() guest.Env {
-	env := a.env()
+	env := envOf(a.ctx)
 	env.Log = slog.New(caddySlog{})
 	return env
 }
@@ -145,7 +160,7 @@ func (a *App) Cleanup() error {
 }
 
 // loadProviders loads the guests of a struct's field ProvidersRaw.
-func loadProviders(ctx caddy.Context, owner any, count int, env guest.Env) ([]guest.Provider, error) {
+func loadProviders(ctx caddy.Context, owner any, count int) ([]guest.Provider, error) {
 	if count == 0 {
 		return nil, nil
 	}
@@ -159,7 +174,7 @@ func loadProviders(ctx caddy.Context, owner any, count int, env guest.Env) ([]gu
 		if !ok {
 			return nil, fmt.Errorf("loading providers: %T is no provider", one)
 		}
-		if err := provider.Open(env); err != nil {
+		if err := provider.Open(envOf(ctx)); err != nil {
 			return nil, fmt.Errorf("provider %s: %w", cmp.Or(provider.Traits().Name, "without a name"), err)
 		}
 		providers = append(providers, provider)

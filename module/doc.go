@@ -45,7 +45,7 @@
 //
 //	login_succeeded  provider, user_id, new_user, decision, session, request_id
 //	login_failed     provider, outcome, decision, request_id
-//	session_ended    user_id, session, reason, request_id
+//	session_ended    user_id, session, reason (signed_out, replaced), request_id
 //
 // decision is the row of the decision table that admitted or refused.
 //

@@ -26,9 +26,13 @@ func (a *App) signedIn(r *http.Request, provider string, s *session.Session, adm
 	})
 }
 
-// notSignedIn tells of a sign-in that was under way and came to nothing.
-func (a *App) notSignedIn(r *http.Request, provider string, t trouble, id string) {
-	logins.WithLabelValues(provider, t.outcome).Inc()
+// notSignedIn tells of a sign-in that was under way and came to nothing, or of
+// something of ours that failed before there was one.
+func (a *App) notSignedIn(provider string, t trouble, id string) {
+	if t.outcome == "" {
+		a.complain(t.err, id)
+		return
+	}
 	a.log.Warn("sign-in failed",
 		zap.String("provider", provider),
 		zap.String("outcome", t.outcome),
@@ -40,13 +44,17 @@ func (a *App) notSignedIn(r *http.Request, provider string, t trouble, id string
 	})
 }
 
-func (a *App) signedOut(r *http.Request, live *session.Live) {
-	a.log.Info("signed out",
-		zap.String("user_id", string(live.User)),
-		zap.String("session", live.Handle),
-		zap.String("request_id", requestID(r)))
+// ended tells of a session that ended, and why: signed_out, or replaced by
+// another sign-in in the same browser.
+func (a *App) ended(r *http.Request, live *session.Live, reason string) {
+	if reason == "signed_out" {
+		a.log.Info("signed out",
+			zap.String("user_id", string(live.User)),
+			zap.String("session", live.Handle),
+			zap.String("request_id", requestID(r)))
+	}
 	a.events.Emit(a.ctx, "session_ended", map[string]any{
-		"user_id": string(live.User), "session": live.Handle, "reason": "signed_out", "request_id": requestID(r),
+		"user_id": string(live.User), "session": live.Handle, "reason": reason, "request_id": requestID(r),
 	})
 }
 

@@ -62,15 +62,22 @@ func (Gate) CaddyModule() caddy.ModuleInfo {
 // refuses what would be open, or broken, by accident. It touches neither disk
 // nor network.
 func (g *Gate) Provision(ctx caddy.Context) error {
+	g.log, g.now = ctx.Logger(), time.Now
+	// Our own guests first: Caddy appends to the ancestry that the app's
+	// context shares with ours, and events would be told to come from a guest.
+	if err := g.Settings.provision(ctx); err != nil {
+		return err
+	}
+	own, err := loadProviders(ctx, g, len(g.ProvidersRaw))
+	if err != nil {
+		return err
+	}
 	app, err := ctx.App("login")
 	if err != nil {
 		return fmt.Errorf("loading login app: %w", err)
 	}
-	g.app, g.log, g.now = app.(*App), ctx.Logger(), time.Now
-	if err := g.Settings.provision(ctx); err != nil {
-		return err
-	}
-	if err := g.chooseProviders(ctx); err != nil {
+	g.app = app.(*App)
+	if err := g.chooseProviders(own); err != nil {
 		return err
 	}
 	g.settings = g.Settings.over(g.app.Settings)
@@ -101,16 +108,13 @@ func (g *Gate) build(ctx caddy.Context) (err error) {
 	pages := &page.Pages{Title: s.Pages.Title, Base: s.Pages.Path}
 	g.portal = &portal{gate: g, pages: pages, base: s.Pages.Path, logs: newAccessLog(ctx)}
 	g.app.gates = append(g.app.gates, g)
+	guardErrors(ctx)
 	return nil
 }
 
 // chooseProviders finds what this site offers: the names it uses, then its
 // own; with neither, all of the app's.
-func (g *Gate) chooseProviders(ctx caddy.Context) error {
-	own, err := loadProviders(ctx, g, len(g.ProvidersRaw), g.app.env())
-	if err != nil {
-		return err
-	}
+func (g *Gate) chooseProviders(own []guest.Provider) error {
 	for _, name := range g.Use {
 		provider := cmp.Or(named(own, name), named(g.app.providers, name))
 		if provider == nil {
@@ -165,14 +169,50 @@ func (g *Gate) checkWords() error {
 }
 
 // checkProviders refuses providers whose addresses are to be proven by a mail
-// that nobody can send.
+// that nobody can send, or must not decide who may pass where rules go by
+// addresses.
 func (g *Gate) checkProviders() error {
+	byAddress, err := g.addressRule()
+	if err != nil {
+		return err
+	}
 	for _, p := range g.providers {
-		if t := p.Traits(); t.Email.Verify && t.Email.Identifier && !g.settings.mails {
+		switch t := p.Traits(); {
+		case t.Email.Verify && t.Email.Identifier && !g.settings.mails:
 			return fmt.Errorf("provider %s: verify_email needs mail: configure 'mail …', or leave verify_email out", t.Name)
+		case t.Email.Doubt != "" && byAddress != "":
+			return fmt.Errorf("provider %s: '%s' goes by addresses, and %s", t.Name, byAddress, t.Email.Doubt)
 		}
 	}
 	return nil
+}
+
+// addressRule is the first rule or role that names an address or a domain, as
+// it is written, or empty.
+func (g *Gate) addressRule() (string, error) {
+	for _, rule := range g.settings.Allow {
+		if who := addressOf(rule.who); who != "" {
+			return "allow " + who, nil
+		}
+	}
+	for _, role := range g.settings.Roles {
+		parsed, err := parseWho(role.Who)
+		if err != nil {
+			return "", fmt.Errorf("role %s: %w", role.Name, err)
+		}
+		if who := addressOf(parsed); who != "" {
+			return "role " + role.Name + " " + who, nil
+		}
+	}
+	return "", nil
+}
+
+func addressOf(who []policy.Who) string {
+	i := slices.IndexFunc(who, func(w policy.Who) bool { return w.Kind == policy.Address || w.Kind == policy.Domain })
+	if i < 0 {
+		return ""
+	}
+	return who[i].String()
 }
 
 // Validate refuses a site whose sessions could never come back.

@@ -30,6 +30,7 @@ const (
 	maxParked = 1024
 	// maxAnswer bounds one: no provider's form is that long.
 	maxAnswer = 16 << 10
+	maxFields = 32
 )
 
 func (p *parked) park(provider string, answer url.Values, now time.Time) (handle string) {

@@ -53,7 +53,12 @@ func (p *portal) ServeHTTP(w http.ResponseWriter, r *http.Request, v *visit) err
 	v.known(p.gate).setPlaceholders(r)
 	serve, quiet := p.route(original(r))
 	if quiet {
-		return p.logs.around(w, r, func(w http.ResponseWriter) error { return p.serve(w, r, v, serve, unknown) })
+		// A misspelt address may hold a code in its path.
+		shown := p.base + "/[redacted]"
+		if serve != nil {
+			shown = original(r).Path
+		}
+		return p.logs.around(w, r, shown, func(w http.ResponseWriter) error { return p.serve(w, r, v, serve, unknown) })
 	}
 	return p.serve(w, r, v, serve, unknown)
 }
@@ -258,7 +263,7 @@ func (p *portal) begin(w http.ResponseWriter, r *http.Request, v *visit, provide
 		return p.trouble(w, r, v, trouble{kind: page.MethodNotAllowed})
 	}
 	if !v.reach(v.origin) {
-		return p.trouble(w, r, v, trouble{kind: page.UnsafeAddress, err: unreachable(v)})
+		return p.trouble(w, r, v, trouble{kind: page.UnsafeAddress, err: unreachable(v), knock: true})
 	}
 	house, err := p.gate.app.door.enter()
 	if err != nil {
@@ -275,7 +280,9 @@ func (p *portal) begin(w http.ResponseWriter, r *http.Request, v *visit, provide
 	defer cancel()
 	to, err := provider.Begin(ctx, attempt.For(p.redirectURI(v, name)))
 	if err != nil {
-		return p.trouble(w, r, v, p.failure(provider, attempt.Return, err))
+		failure := p.failure(provider, attempt.Return, err)
+		failure.knock = true
+		return p.trouble(w, r, v, failure)
 	}
 	for _, old := range drop {
 		v.drop(w, old)
@@ -319,14 +326,32 @@ func (p *portal) callback(w http.ResponseWriter, r *http.Request, v *visit, prov
 		return nil
 	}
 	if err != nil {
+		p.spendAll(w, r, v, provider)
 		return p.trouble(w, r, v, trouble{kind: page.BadRequest, provider: provider, err: err, outcome: "bad_request"})
 	}
 	return p.finish(w, r, v, provider, answer)
 }
 
+// spendAll uses up what a malformed answer names: it was shown to the world,
+// and whoever bent it may have kept the straight one.
+func (p *portal) spendAll(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider) {
+	states := original(r).Query()["state"]
+	for _, state := range states[:min(len(states), 2)] {
+		attempt, _ := v.house.attempts.Resume(v.base, v.scope, provider.Traits().Name, state, attempts(v))
+		if attempt == nil {
+			continue
+		}
+		v.drop(w, attempt.CookieOf())
+		if err := v.house.attempts.Spend(r.Context(), attempt); err != nil && !errors.Is(err, signin.ErrSpent) {
+			p.gate.app.complain(err, requestID(r))
+		}
+	}
+}
+
 var (
 	errParked    = errors.New("answer is parked")
 	errMethod    = errors.New("answer came by another method than was asked for")
+	errMalformed = errors.New("answer is no query")
 	errDuplicate = errors.New("answer names a parameter twice")
 	errHandle    = errors.New("answer is not here, or was taken before")
 )
@@ -335,8 +360,8 @@ var (
 // from what was parked under the query's handle.
 func (p *portal) answer(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider) (url.Values, error) {
 	query, err := url.ParseQuery(original(r).RawQuery)
-	if err != nil {
-		return nil, fmt.Errorf("reading answer: %w", errDuplicate)
+	if err != nil || len(query) > maxFields {
+		return nil, errMalformed
 	}
 	traits := provider.Traits()
 	switch {
@@ -375,6 +400,10 @@ func (p *portal) park(w http.ResponseWriter, r *http.Request, v *visit, name str
 	r.Body = http.MaxBytesReader(w, r.Body, maxAnswer)
 	if err := r.ParseForm(); err != nil {
 		return errors.New("reading posted answer: not a form, or too long")
+	}
+	// Many tiny fields weigh far more in memory than on the wire.
+	if len(r.PostForm) > maxFields {
+		return errors.New("reading posted answer: too many fields")
 	}
 	if err := once(r.PostForm); err != nil {
 		return err

@@ -2,11 +2,14 @@ package module
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/policy"
@@ -99,7 +102,9 @@ type ruling struct {
 }
 
 // isPublic reports whether nobody needs to be known.
-func (d ruling) isPublic() bool { return d.rule.public && len(d.further) == 0 }
+func (d ruling) isPublic() bool {
+	return d.rule.public && !slices.ContainsFunc(d.further, func(rule *Rule) bool { return !rule.public })
+}
 
 // verdict is the strictest of the rules'.
 func (d ruling) verdict(visitor *policy.Visitor) policy.Verdict {
@@ -116,17 +121,18 @@ func (d ruling) verdict(visitor *policy.Visitor) policy.Verdict {
 // A path that an app could read as another one falls under no public rule; and
 // where another reading of it falls under another rule, that one decides, too:
 // `/admin;x` is `/admin` to some. So does the address as it was before a
-// rewrite: FastCGI apps are told that one as well.
+// rewrite, where a rule with a matcher fits it: FastCGI apps are told that one
+// as well.
 func (g *Gate) ruleFor(r *http.Request) (ruling, error) {
 	if len(g.rules) == 1 && g.rules[0].matchers == nil && !g.rules[0].public {
 		return ruling{rule: g.rules[0]}, nil
 	}
 	plain := policy.Unambiguous(r.URL) && policy.Unambiguous(original(r))
 	rule, err := g.firstFit(r, plain)
-	if err != nil || plain {
+	if err != nil || plain && original(r).Path == r.URL.Path {
 		return ruling{rule: rule}, err
 	}
-	further, err := g.otherReadings(r)
+	further, err := g.otherReadings(r, plain)
 	return ruling{rule: rule, further: further}, err
 }
 
@@ -148,24 +154,45 @@ func (g *Gate) firstFit(r *http.Request, publicToo bool) (*Rule, error) {
 
 // otherReadings are the rules of every way in which an app could read the
 // path. With more ways than can be tried nobody passes.
-func (g *Gate) otherReadings(r *http.Request) ([]*Rule, error) {
+func (g *Gate) otherReadings(r *http.Request, publicToo bool) ([]*Rule, error) {
 	var rules []*Rule
 	for _, u := range []*url.URL{r.URL, original(r)} {
 		paths, complete := policy.Readings(u)
 		if !complete {
 			return []*Rule{signInFirst}, nil
 		}
-		for _, path := range paths {
-			read := *r
-			read.URL = &url.URL{Path: path, RawQuery: r.URL.RawQuery}
-			rule, err := g.firstFit(&read, false)
+		// The first of them is the path itself: as it was before a rewrite.
+		for _, path := range append([]string{u.Path}, paths...) {
+			rule, err := g.firstFit(readAs(r, path), publicToo)
 			if err != nil {
 				return nil, err
 			}
-			rules = append(rules, rule)
+			// Rules are written for the path that we are given. One that was
+			// there before adds to them where a rule names it, and not where
+			// none does.
+			if u.Path == r.URL.Path || rule.matchers != nil {
+				rules = append(rules, rule)
+			}
 		}
 	}
 	return rules, nil
+}
+
+// readAs is the request with another path, for matchers to look at. Their
+// placeholders stand for it, too; what earlier handlers set stays.
+func readAs(r *http.Request, path string) *http.Request {
+	ctx := r.Context()
+	read := *r
+	read.URL = &url.URL{Path: path, RawQuery: r.URL.RawQuery}
+	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	repl := caddy.NewReplacer()
+	prepared := caddyhttp.PrepareRequest(&read, repl, nil, server)
+	if was, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(was.Get)
+	}
+	vars, _ := ctx.Value(caddyhttp.VarsCtxKey).(map[string]any)
+	maps.Copy(prepared.Context().Value(caddyhttp.VarsCtxKey).(map[string]any), vars)
+	return prepared
 }
 
 func (rule *Rule) fits(r *http.Request) (bool, error) {

@@ -22,6 +22,9 @@ func (a *App) survey() error {
 	}
 	for _, server := range loaded.(*caddyhttp.App).Servers {
 		s := surveyor{app: a, server: server}
+		if err := checkErrorRoutes(server); err != nil {
+			return err
+		}
 		for _, site := range server.Routes {
 			if err := checkSingle(site); err != nil {
 				return err

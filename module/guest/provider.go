@@ -75,6 +75,11 @@ type EmailRules struct {
 
 	// Confirmation is auto, proof, click or none (merge_confirmation).
 	Confirmation string
+
+	// Doubt is why an address from this provider must not decide who may pass,
+	// with the cure; empty where it may. The house refuses a site that offers
+	// the provider and has a rule or a role that names addresses.
+	Doubt string
 }
 
 // Attempt is one pending log-in, as a provider sees it. All values are made

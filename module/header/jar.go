@@ -132,8 +132,17 @@ func (t *taken) add(j *Jar, pair string) {
 // CleanSetCookie removes from an app's answer the lines that would set or
 // clear a cookie of ours, in any spelling that a browser would send back as
 // one. All other lines stay byte for byte.
+//
+// Called once more after the body, it does so for trailers, which are then in
+// h, too: a proxy before us may merge them into the head (RFC 9110 section
+// 6.5.1).
 func (j *Jar) CleanSetCookie(h http.Header) {
-	lines := h["Set-Cookie"]
+	j.clean(h, "Set-Cookie")
+	j.clean(h, http.TrailerPrefix+"Set-Cookie")
+}
+
+func (j *Jar) clean(h http.Header, name string) {
+	lines := h[name]
 	kept := lines[:0]
 	for _, line := range lines {
 		pair, _, _ := strings.Cut(line, ";")
@@ -144,9 +153,9 @@ func (j *Jar) CleanSetCookie(h http.Header) {
 	switch {
 	case len(kept) == len(lines):
 	case len(kept) == 0:
-		delete(h, "Set-Cookie")
+		delete(h, name)
 	default:
-		h["Set-Cookie"] = kept
+		h[name] = kept
 	}
 }
 

@@ -11,6 +11,7 @@ import "strings"
 // app checks), X-Requested-With, the CSRF headers, X-User-Agent (gRPC-Web),
 // and the X-Forwarded-* that say from where instead of who.
 var identity = []struct{ product, names string }{
+	{"IIS, Symfony, Laminas: another path than the one that rules judge", "X-Original-Url X-Rewrite-Url"},
 	{"this one, Authelia, tinyauth, Apache, any CGI", "Remote-*"},
 	{"Kubernetes front proxies, Gitea, many apps", "X-Remote-*"},
 	{"oauth2-proxy", "X-Forwarded-User X-Forwarded-Email X-Forwarded-Groups X-Forwarded-Preferred-Username X-Forwarded-Access-Token X-Auth-Request-*"},

@@ -54,6 +54,7 @@ var readers = []func(string) string{
 	firstPart,     // C strings, and those who look for the query themselves
 	toSlashes,     // Windows
 	mergeSlashes,  // most frameworks, nginx
+	namedDots,     // those who resolve no dots: they are names
 	resolveDots,   // RFC 3986 section 5.2.4
 	trimSegments,  // Windows
 	withoutControls,
@@ -140,6 +141,16 @@ func resolveDots(p string) string {
 		}
 	}
 	return "/" + strings.Join(kept, "/")
+}
+
+// namedDots keeps . and .. from Caddy's matchers, which resolve them.
+func namedDots(p string) string {
+	return eachSegment(p, func(s string) string {
+		if s == "." || s == ".." {
+			return "%2e" + s[1:]
+		}
+		return s
+	})
 }
 
 // trimSegments drops dots and spaces at the ends of segments, and the stream

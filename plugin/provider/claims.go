@@ -246,8 +246,17 @@ func Cut(s string, max int) string {
 	return s[:max]
 }
 
-// Quote makes a provider's text fit for a log: quoted, at most 200 bytes.
-func Quote(s string) string { return Cut(fmt.Sprintf("%+q", Cut(s, 200)), 200) }
+// Quote makes a provider's text fit for a log: quoted, at most 200 bytes, and
+// without the addresses that error texts like to name.
+func Quote(s string) string {
+	words := strings.Fields(Cut(s, 200))
+	for i, word := range words {
+		if strings.Contains(word, "@") {
+			words[i] = "[address]"
+		}
+	}
+	return Cut(fmt.Sprintf("%+q", strings.Join(words, " ")), 200)
+}
 
 // ReadBody reads at most max bytes; a longer body is an error, not a torn one.
 func ReadBody(r io.Reader, max int64) ([]byte, error) {

@@ -1,0 +1,122 @@
+package module
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/caddy-login/caddy-login/module/header"
+)
+
+func init() { caddy.RegisterModule(ErrorGuard{}) }
+
+// ErrorGuard is the HTTP handler "login_errors". It stands, without anybody
+// writing it, in front of the error routes of every server that has a gate:
+// Caddy leads requests there that it refused before the gate saw them, such as
+// one with a method of 33 letters, and an error route may forward them. It
+// strips what clients forge, and vouches for nobody.
+type ErrorGuard struct {
+	guard *header.Guard
+}
+
+// CaddyModule returns the module's name in Caddy.
+func (ErrorGuard) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.login_errors", New: func() caddy.Module { return new(ErrorGuard) }}
+}
+
+// Provision collects the names that the gates use. Caddy provisions a server's
+// error routes after its routes.
+func (e *ErrorGuard) Provision(ctx caddy.Context) (err error) {
+	app, err := ctx.App("login")
+	if err != nil {
+		return fmt.Errorf("loading login app: %w", err)
+	}
+	var all []string
+	for _, g := range app.(*App).gates {
+		all = append(all, names(g.fields)...)
+	}
+	e.guard, err = header.NewGuard(all...)
+	return err
+}
+
+func (e *ErrorGuard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	e.guard.Strip(r)
+	return next.ServeHTTP(w, r)
+}
+
+// guardErrors puts an ErrorGuard in front of the error routes of the server
+// that is being provisioned, once.
+func guardErrors(ctx caddy.Context) {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok || server.Errors == nil {
+		return
+	}
+	guard := json.RawMessage(`{"handler":"login_errors"}`)
+	for _, route := range server.Errors.Routes {
+		if len(route.HandlersRaw) == 1 && string(route.HandlersRaw[0]) == string(guard) {
+			return
+		}
+	}
+	server.Errors.Routes = slices.Insert(server.Errors.Routes, 0, caddyhttp.Route{HandlersRaw: []json.RawMessage{guard}})
+}
+
+// checkErrorRoutes refuses error routes that forward to an app behind a gate:
+// whatever the gate, or Caddy before it, refused would reach the app after all.
+func checkErrorRoutes(server *caddyhttp.Server) error {
+	if server.Errors == nil {
+		return nil
+	}
+	protected := make(map[string]bool)
+	for _, site := range server.Routes {
+		if gateIn(caddyhttp.RouteList{site}) == nil {
+			continue
+		}
+		for _, upstream := range upstreams(caddyhttp.RouteList{site}) {
+			protected[upstream] = true
+		}
+	}
+	for _, upstream := range upstreams(server.Errors.Routes) {
+		if protected[upstream] {
+			return fmt.Errorf("handle_errors forwards to %s, which login protects: requests that were refused would reach it; %w", upstream, errErrorPage)
+		}
+	}
+	return nil
+}
+
+var errErrorPage = errors.New("answer errors with respond or file_server, or from another upstream")
+
+// dynamic stands for upstreams that only a request finds.
+const dynamic = "dynamic upstreams"
+
+// upstreams are the addresses that routes forward to.
+func upstreams(routes caddyhttp.RouteList) (all []string) {
+	for _, route := range routes {
+		for _, handler := range route.Handlers {
+			switch h := handler.(type) {
+			case *reverseproxy.Handler:
+				for _, upstream := range h.Upstreams {
+					all = append(all, upstream.Dial)
+				}
+				if h.DynamicUpstreams != nil {
+					all = append(all, dynamic)
+				}
+			case *caddyhttp.Subroute:
+				all = append(all, upstreams(h.Routes)...)
+			}
+		}
+	}
+	return all
+}
+
+// Interface guards
+var (
+	_ caddy.Module                = (*ErrorGuard)(nil)
+	_ caddy.Provisioner           = (*ErrorGuard)(nil)
+	_ caddyhttp.MiddlewareHandler = (*ErrorGuard)(nil)
+)
