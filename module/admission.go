@@ -118,9 +118,8 @@ func (p *portal) isInvited(email identity.Email) bool {
 			return true
 		}
 	}
-	for _, role := range p.gate.settings.Roles {
-		// Checked when the config was loaded: it parses.
-		if who, _ := parseWho(role.Who); slices.ContainsFunc(who, names) {
+	for _, role := range p.gate.defs {
+		if slices.ContainsFunc(role.Who, names) {
 			return true
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -45,6 +44,7 @@ type Gate struct {
 	offered   []string // their names
 	guard     *header.Guard
 	rules     []*Rule
+	defs      []policy.RoleDef
 	roles     *policy.Roles
 	fields    []field
 	origins   []origin
@@ -96,7 +96,10 @@ func (g *Gate) build(ctx caddy.Context) (err error) {
 	if g.guard, err = header.NewGuard(names(g.fields)...); err != nil {
 		return err
 	}
-	if g.roles, err = newRoles(s.Roles); err != nil {
+	if g.defs, err = parseRoles(s.Roles); err != nil {
+		return err
+	}
+	if g.roles, err = policy.NewRoles(g.defs); err != nil {
 		return err
 	}
 	if err := errors.Join(g.checkWords(), g.checkProviders()); err != nil {
@@ -172,10 +175,7 @@ func (g *Gate) checkWords() error {
 // that nobody can send, or must not decide who may pass where rules go by
 // addresses.
 func (g *Gate) checkProviders() error {
-	byAddress, err := g.addressRule()
-	if err != nil {
-		return err
-	}
+	byAddress := g.addressRule()
 	for _, p := range g.providers {
 		switch t := p.Traits(); {
 		case t.Email.Verify && t.Email.Identifier && !g.settings.mails:
@@ -189,31 +189,21 @@ func (g *Gate) checkProviders() error {
 
 // addressRule is the first rule or role that names an address or a domain, as
 // it is written, or empty.
-func (g *Gate) addressRule() (string, error) {
+func (g *Gate) addressRule() string {
 	for _, rule := range g.settings.Allow {
-		if who := addressOf(rule.who); who != "" {
-			return "allow " + who, nil
+		if i := slices.IndexFunc(rule.who, isAddress); i >= 0 {
+			return "allow " + rule.who[i].String()
 		}
 	}
-	for _, role := range g.settings.Roles {
-		parsed, err := parseWho(role.Who)
-		if err != nil {
-			return "", fmt.Errorf("role %s: %w", role.Name, err)
-		}
-		if who := addressOf(parsed); who != "" {
-			return "role " + role.Name + " " + who, nil
+	for _, role := range g.defs {
+		if i := slices.IndexFunc(role.Who, isAddress); i >= 0 {
+			return "role " + role.Name + " " + role.Who[i].String()
 		}
 	}
-	return "", nil
+	return ""
 }
 
-func addressOf(who []policy.Who) string {
-	i := slices.IndexFunc(who, func(w policy.Who) bool { return w.Kind == policy.Address || w.Kind == policy.Domain })
-	if i < 0 {
-		return ""
-	}
-	return who[i].String()
-}
+func isAddress(w policy.Who) bool { return w.Kind == policy.Address || w.Kind == policy.Domain }
 
 // Validate refuses a site whose sessions could never come back.
 func (g *Gate) Validate() error {
@@ -355,118 +345,6 @@ func refuseBody(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Connection", "close")
 	// Where it can't be set, the server's own patience ends the reading.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
-}
-
-// field is one identity header: its name, and the parts its value is made of.
-type field struct {
-	name  string
-	value func(*known) string
-}
-
-func names(fields []field) (names []string) {
-	for _, f := range fields {
-		names = append(names, f.name)
-	}
-	return names
-}
-
-// presets are the header sets known from other gates.
-var presets = map[string][]field{
-	"remote": {
-		{"Remote-User", func(k *known) string { return header.Text(k.visitor.UserID) }},
-		{"Remote-Email", func(k *known) string { return header.Text(k.visitor.Email) }},
-		{"Remote-Name", func(k *known) string { return header.Text(k.live.Person.User.Name) }},
-		{"Remote-Groups", func(k *known) string { return header.List(k.visitor.Groups) }},
-		{"Remote-Roles", func(k *known) string { return header.List(k.visitor.Roles) }},
-	},
-}
-
-// PresetNames are the words `headers` takes.
-func PresetNames() []string {
-	names := make([]string, 0, len(presets))
-	for name := range presets {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
-}
-
-// fields are the headers to send, or an error for a word we do not know.
-func (h *Headers) fields() (fields []field, err error) {
-	for _, name := range h.Presets {
-		preset, found := presets[name]
-		if !found {
-			return nil, fmt.Errorf("unknown headers preset %q (presets: %s)", name, strings.Join(PresetNames(), ", "))
-		}
-		fields = append(fields, preset...)
-	}
-	for _, name := range slices.Sorted(maps.Keys(h.Set)) {
-		value, err := parseTemplate(h.Set[name])
-		if err != nil {
-			return nil, fmt.Errorf("header %s: %w", name, err)
-		}
-		fields = append(fields, field{name, value})
-	}
-	return fields, nil
-}
-
-// parseTemplate reads a header's value: text, and {words} that stand for what
-// is known of the person.
-func parseTemplate(template string) (func(*known) string, error) {
-	var parts []string // text and word by turns
-	for rest := template; ; {
-		text, after, open := strings.Cut(rest, "{")
-		parts = append(parts, text)
-		if !open {
-			break
-		}
-		word, after, closed := strings.Cut(after, "}")
-		if _, found := blank().word(word); !closed || !found {
-			return nil, fmt.Errorf("unknown {%s} (choose {id}, {email}, {name}, {groups}, {roles}, {provider}, {session})", word)
-		}
-		parts, rest = append(parts, word), after
-	}
-	return func(k *known) string { return k.fill(parts) }, nil
-}
-
-// fill puts what is known into a parsed template. With words that are all
-// empty it says nothing.
-func (k *known) fill(parts []string) string {
-	var b strings.Builder
-	said := len(parts) == 1
-	for i, part := range parts {
-		if i%2 == 1 {
-			part = k.headerWord(part)
-			said = said || part != ""
-		}
-		b.WriteString(part)
-	}
-	if !said {
-		return ""
-	}
-	return b.String()
-}
-
-// headerWord is a word as a header can carry it. Lists are encoded already.
-func (k *known) headerWord(name string) string {
-	value, _ := k.word(name)
-	text, _ := value.(string)
-	if name == "groups" || name == "roles" {
-		return text
-	}
-	return header.Text(text)
-}
-
-func newRoles(roles []Role) (*policy.Roles, error) {
-	defs := make([]policy.RoleDef, 0, len(roles))
-	for _, role := range roles {
-		who, err := parseWho(role.Who)
-		if err != nil {
-			return nil, fmt.Errorf("role %s: %w", role.Name, err)
-		}
-		defs = append(defs, policy.RoleDef{Name: role.Name, Who: who})
-	}
-	return policy.NewRoles(defs)
 }
 
 // Interface guards

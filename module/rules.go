@@ -70,6 +70,18 @@ func (rule *Rule) provision(ctx caddy.Context) (err error) {
 	return rule.matchers.FromInterface(loaded)
 }
 
+func parseRoles(roles []Role) ([]policy.RoleDef, error) {
+	defs := make([]policy.RoleDef, 0, len(roles))
+	for _, role := range roles {
+		who, err := parseWho(role.Who)
+		if err != nil {
+			return nil, fmt.Errorf("role %s: %w", role.Name, err)
+		}
+		defs = append(defs, policy.RoleDef{Name: role.Name, Who: who})
+	}
+	return defs, nil
+}
+
 // parseWho reads the words of a rule or role. Placeholders such as {env.STAFF}
 // stand for one word; one that is unset would be an empty word, and that is an
 // error, never "any".

@@ -33,6 +33,11 @@ func (a *App) survey() error {
 		if err := s.walk(server.Routes, nil); err != nil {
 			return err
 		}
+		for _, route := range server.NamedRoutes {
+			if err := s.walk(caddyhttp.RouteList{*route}, nil); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

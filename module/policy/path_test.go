@@ -216,3 +216,20 @@ func delimiters(p string) string {
 		return -1
 	}, p)
 }
+
+// Each reading costs a pass over the path, and each pass may give another.
+func TestLongOddPathsAreRefusedUnread(t *testing.T) {
+	for _, piece := range []string{"/;", "//", "/.", "a;/", "%25", "../", "%2f..;/%5c"} {
+		u, err := url.ParseRequestURI("/" + strings.Repeat(piece, 12<<10/len(piece)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if paths, complete := Readings(u); complete || paths != nil {
+			t.Errorf("12 KB of %q have %d readings, complete: %v", piece, len(paths), complete)
+		}
+	}
+	u := &url.URL{Path: "/" + strings.Repeat("a", 12<<10)}
+	if paths, complete := Readings(u); !complete || paths != nil {
+		t.Error("a long honest path is refused")
+	}
+}

@@ -9,8 +9,12 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// maxReadings bounds what one path can make us match.
-const maxReadings = 16
+// maxReadings bounds what one path can make us match, and maxLength what it can
+// make us read: in bytes, as it is escaped.
+const (
+	maxReadings = 16
+	maxLength   = 2048
+)
 
 // Readings returns every other decoded path that some app could read u's path
 // as: escapes left alone or decoded again, segments' parameters cut off, \ and
@@ -18,8 +22,8 @@ const maxReadings = 16
 // after the other. It is nil for an unambiguous path, and does not hold u.Path
 // itself. The visitor must be admitted under the rule of each.
 //
-// complete is false where there are more than 16, or where u has no path at
-// all: refuse such a request. No honest client sends one, and of the readings
+// complete is false where there are more than 16, where u has no path at all,
+// or an ambiguous one of more than 2 KiB: refuse such a request. No honest client sends one, and of the readings
 // left out one could be the app's.
 //
 // For whom Readings is not enough: a rule that admits anyone must not apply to
@@ -28,7 +32,7 @@ func Readings(u *url.URL) (paths []string, complete bool) {
 	if Unambiguous(u) {
 		return nil, true
 	}
-	if u.Opaque != "" || u.Path == "" || u.Path[0] != '/' {
+	if u.Opaque != "" || u.Path == "" || u.Path[0] != '/' || len(u.EscapedPath()) > maxLength {
 		return nil, false
 	}
 	all := []string{u.Path}

@@ -743,29 +743,6 @@ func TestPriorKnowledgeAndPlaceholdersTellTheTruth(t *testing.T) {
 	}
 }
 
-// A stranger's request must not cost much more than Caddy's own reading of it.
-func TestOddPathsCostLittle(t *testing.T) {
-	s := play(t, usual)
-	const long, times = 12 << 10, 200 // Caddy reads heads of 16 KB
-	ask := func(path string) time.Duration {
-		wire, began := e2e.Dial(t, s.site), time.Now()
-		for range times {
-			if got := wire.Say("GET /%s HTTP/1.1\r\nHost: app.test\r\n\r\n", path).Hear("GET"); got.StatusCode != http.StatusUnauthorized {
-				t.Fatalf("%.10q: %d", path, got.StatusCode)
-			}
-		}
-		return time.Since(began) / times
-	}
-	honest := ask(strings.Repeat("a", long))
-	for _, piece := range []string{"/;", "//", "/.", "a;/", "%25", "\xef\xbc\x8f", "\\", "../", "%2f..;/%5c", "a.%20/"} {
-		took := ask(strings.Repeat(piece, long/len(piece)))
-		t.Logf("%q: %s, honest %s", piece, took, honest)
-		if took > 10*honest+10*time.Millisecond {
-			t.Errorf("12 KB of %q cost %s, of an honest path %s", piece, took, honest)
-		}
-	}
-}
-
 // spelling makes a path of what filters have fallen for.
 func spelling(chance *rand.Rand) string {
 	pieces := []string{
