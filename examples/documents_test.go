@@ -42,7 +42,9 @@ func TestEveryCaddyfileInADocumentIsTested(t *testing.T) {
 func testedCaddyfiles(t *testing.T) []string {
 	t.Helper()
 	var texts []string
-	for _, pattern := range []string{"*/Caddyfile", root + "/caddyfile/testdata/*.caddyfiletest"} {
+	for _, pattern := range []string{
+		"*/Caddyfile", root + "/caddyfile/testdata/*.caddyfiletest", root + "/plugin/testdata/*.caddyfiletest",
+	} {
 		paths, err := filepath.Glob(pattern)
 		if err != nil || len(paths) == 0 {
 			t.Fatalf("nothing at %s: %v", pattern, err)

@@ -18,6 +18,7 @@ func TestMain(m *testing.M) { os.Exit(e2e.Main(m)) }
 // stories says what is to be seen at each example. An example that is a
 // program of its own has its tests in its folder.
 var stories = map[string]func(*testing.T){
+	"github":     githubAdmitsAnOrganization,
 	"google":     googleAdmitsOneDomain,
 	"many-sites": manySitesShareOneLogin,
 	"oidc":       anyIssuerSignsIn,
@@ -59,6 +60,8 @@ func TestEveryExampleSaysWhatYouShouldSee(t *testing.T) {
 // secrets are what an operator puts into the environment. They must not get
 // into the adapted config.
 var secrets = map[string]string{
+	"GITHUB_CLIENT_ID":     "the-github-client",
+	"GITHUB_CLIENT_SECRET": "the github client's secret",
 	"GOOGLE_CLIENT_ID":     "the-google-client",
 	"GOOGLE_CLIENT_SECRET": "the google client's secret",
 	"OIDC_CLIENT_ID":       "the-corp-client",

@@ -63,6 +63,59 @@ func newGoogle(t *testing.T) *logintest.Issuer {
 	return issuer
 }
 
+func githubAdmitsAnOrganization(t *testing.T) {
+	app, github := e2e.NewApp(t), newGitHub(t)
+	s := show(t, "github",
+		replacement{"org acme", "org acme\n\t\t\tauth_url " + github.URL + "/authorize\n\t\t\ttoken_url " + github.URL +
+			"/token\n\t\t\tapi_url " + github.URL},
+		replacement{"localhost:3000", app.Addr})
+	inside := s.at("app.example.com", "/inside?page=2")
+	s.wantToldCallback(s.at("app.example.com", "/.login/github/callback"))
+	s.wantStrangersKeptOut(app, inside)
+
+	ada := e2e.NewVisitor(t)
+	landed := ada.SignIn(inside, e2e.Person{Email: "ada"})
+	s.want(landed, http.StatusOK)
+	if got := landed.Request.URL.String(); got != inside {
+		t.Errorf("Ada wanted to see %s and sees %s", inside, got)
+	}
+	wantHeader(t, app, "Remote-Name", "Ada Lovelace")
+
+	app.Forget()
+	for _, name := range []string{"invited", "mallory"} {
+		visitor := e2e.NewVisitor(t)
+		refused := visitor.SignIn(inside, e2e.Person{Email: name})
+		s.want(refused, http.StatusForbidden)
+		if !strings.Contains(refused.Body, "Only certain accounts from GitHub") {
+			t.Errorf("%s reads:\n%.2000s", name, refused.Body)
+		}
+		s.want(visitor.Get(inside), http.StatusFound)
+	}
+	if heard := len(app.Requests()); heard > 0 {
+		t.Errorf("the app heard %d requests of people from elsewhere", heard)
+	}
+}
+
+// newGitHub answers as GitHub does.
+func newGitHub(t *testing.T) *logintest.OAuth {
+	github := logintest.NewOAuth(t, secrets["GITHUB_CLIENT_ID"], secrets["GITHUB_CLIENT_SECRET"])
+	for name, api := range map[string]map[string]string{
+		"ada": {
+			"/user":                       `{"id":1,"login":"ada","name":"Ada Lovelace"}`,
+			"/user/memberships/orgs/acme": `{"state":"active","organization":{"login":"acme"}}`,
+		},
+		"invited": {
+			"/user":                       `{"id":2,"login":"invited","name":null}`,
+			"/user/memberships/orgs/acme": `{"state":"pending","organization":{"login":"acme"}}`,
+		},
+		"mallory": {"/user": `{"id":3,"login":"mallory","name":"Acme","company":"acme"}`},
+	} {
+		api["/user/emails"] = `[{"email":"` + name + `@example.com","primary":true,"verified":true}]`
+		github.Person(name, logintest.Account{Scope: "read:org,read:user,user:email", API: api})
+	}
+	return github
+}
+
 func anyIssuerSignsIn(t *testing.T) {
 	app, corp := e2e.NewApp(t), newCorp(t)
 	s := show(t, "oidc",

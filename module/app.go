@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -182,20 +181,16 @@ func loadProviders(ctx caddy.Context, owner any, count int) ([]guest.Provider, e
 	return providers, distinct(providers)
 }
 
-// reservedNames are our own first path segments: a provider of that name could
-// not be reached.
-var reservedNames = []string{"", "code", "link", "confirm", "account", "logout", "check", "jwks.json", "api", "assets"}
-
 // distinct refuses names that would hide each other.
 func distinct(providers []guest.Provider) error {
 	seen := make(map[string]bool)
 	for _, p := range providers {
 		name := p.Traits().Name
-		switch {
-		case seen[name]:
+		if err := guest.CheckName(name); err != nil {
+			return fmt.Errorf("provider: %w", err)
+		}
+		if seen[name] {
 			return fmt.Errorf("two providers are called %q: give one another name", name)
-		case slices.Contains(reservedNames, name) || !isToken(name) || len(name) > 32:
-			return fmt.Errorf("provider name %q: use up to 32 letters, digits, - and _, and none of %q", name, reservedNames[1:])
 		}
 		seen[name] = true
 	}

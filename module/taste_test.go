@@ -415,7 +415,8 @@ func guestsWithoutGoldenFile(h *tree) (found []string) {
 		kind, name := strings.TrimSuffix(part[1], "s"), regexp.QuoteMeta(part[2])
 		mention := regexp.MustCompile(`"` + kind + `":\s*"` + name + `"`)
 		file := h.fset.Position(node.Pos()).Filename
-		golden := append(h.glob("caddyfile/testdata/*.caddyfiletest"), h.glob(path.Dir(file)+"/testdata/*")...)
+		golden := slices.Concat(h.glob("caddyfile/testdata/*.caddyfiletest"), h.glob("plugin/testdata/*.caddyfiletest"),
+			h.glob(path.Dir(file)+"/testdata/*"))
 		if !slices.ContainsFunc(golden, func(p string) bool { return mention.MatchString(h.text(p)) }) {
 			found = append(found, h.at(node)+": no golden file shows what "+id+" becomes in JSON")
 		}

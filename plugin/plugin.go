@@ -9,6 +9,7 @@ import (
 	// How it is written, and with it what runs.
 	_ "github.com/caddy-login/caddy-login/caddyfile"
 	// Ways in.
+	_ "github.com/caddy-login/caddy-login/plugin/provider/oauth"
 	_ "github.com/caddy-login/caddy-login/plugin/provider/oidc"
 	// Where it is kept.
 	_ "github.com/caddy-login/caddy-login/plugin/store/badger"

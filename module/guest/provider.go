@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -56,6 +58,21 @@ type Traits struct {
 
 	// Email says what an address from this provider is good for.
 	Email EmailRules
+}
+
+// reserved are the first path elements that belong to the house: a provider of
+// that name could never be reached.
+var reserved = []string{"account", "api", "assets", "check", "code", "confirm", "jwks.json", "link", "logout"}
+
+// CheckName reports why name can't be Traits.Name, or nil.
+func CheckName(name string) error {
+	if name == "" || len(name) > 32 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+		return fmt.Errorf("name %.64q: use 1 to 32 lower-case letters, digits, '-' and '_'", name)
+	}
+	if slices.Contains(reserved, name) {
+		return fmt.Errorf("name %q is a path of the sign-in pages: choose another", name)
+	}
+	return nil
 }
 
 // EmailRules are the operator's decisions about addresses from one provider

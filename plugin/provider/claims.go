@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -37,6 +38,55 @@ func ParseClaims(data []byte) (Claims, error) {
 		return nil, errors.New("malformed JSON")
 	}
 	return c, nil
+}
+
+// ParseList reads one JSON array of objects, each as strictly as ParseClaims
+// does.
+func ParseList(data []byte) ([]Claims, error) {
+	var raws []json.RawMessage
+	if err := json.Unmarshal(data, &raws); err != nil || raws == nil {
+		return nil, errors.New("no JSON array")
+	}
+	list := make([]Claims, 0, len(raws))
+	for _, raw := range raws {
+		c, err := ParseClaims(raw)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+// At follows a path of names with dots between, and of places in arrays (the
+// first is 0), and returns what is there under the path's own name: numbers
+// keep every digit. Where nothing is, nor an object or array on the way, the
+// claim is absent.
+func (c Claims) At(path string) Claims {
+	name, rest, deeper := strings.Cut(path, ".")
+	raw, found := c[name]
+	for found && deeper {
+		name, rest, deeper = strings.Cut(rest, ".")
+		raw, found = member(raw, name)
+	}
+	if !found {
+		return Claims{}
+	}
+	return Claims{path: raw}
+}
+
+func member(raw json.RawMessage, name string) (json.RawMessage, bool) {
+	var object Claims
+	if json.Unmarshal(raw, &object) == nil {
+		value, ok := object[name]
+		return value, ok
+	}
+	var array []json.RawMessage
+	place, err := strconv.Atoi(name)
+	if err != nil || place < 0 || json.Unmarshal(raw, &array) != nil || place >= len(array) {
+		return nil, false
+	}
+	return array[place], true
 }
 
 // level is one open object or array; names is nil for an array.

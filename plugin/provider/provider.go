@@ -93,6 +93,7 @@ type Defaults struct {
 	Label        string // the name, where empty
 	ClientID     string // a placeholder: "{env.GOOGLE_CLIENT_ID}"
 	ClientSecret string
+	NoSecret     bool // nobody issues one: the provider makes it itself
 }
 
 // FillClient writes the default placeholders where no client was given, so
@@ -116,28 +117,40 @@ func (o *Options) Resolve(def Defaults) error {
 	if err != nil {
 		return err
 	}
-	secret, err := Placeholders("client_secret", o.ClientSecret)
+	secret, err := o.resolveSecret(def)
 	if err != nil {
 		return err
 	}
-	o.id, o.secret = id, guest.Secret(secret)
-	if o.natives, err = eachPlaceholder("native_client_ids", o.NativeClientIDs); err != nil {
+	o.id, o.secret = id, secret
+	if o.natives, err = AllPlaceholders("native_client_ids", o.NativeClientIDs); err != nil {
 		return err
 	}
 	o.domains, err = Domains("authoritative_domains", o.AuthoritativeDomains)
 	return err
 }
 
+func (o *Options) resolveSecret(def Defaults) (guest.Secret, error) {
+	if !def.NoSecret {
+		secret, err := Placeholders("client_secret", o.ClientSecret)
+		return guest.Secret(secret), err
+	}
+	if o.ClientSecret != "" {
+		return "", fmt.Errorf("client_secret: %s takes none, it makes one for each call: remove it", def.Label)
+	}
+	return "", nil
+}
+
 func (o *Options) check() error {
 	return errors.Join(
-		CheckName(o.name),
+		guest.CheckName(o.name),
 		OneOf("email_trust", o.EmailTrust, trusts...),
 		OneOf("merge_confirmation", o.MergeConfirmation, confirmations...),
 		noneEmpty("scopes", o.Scopes),
 	)
 }
 
-// Client returns the resolved client ID and secret, neither of them empty.
+// Client returns the resolved client ID and secret. Neither is empty, but for
+// the secret where Defaults.NoSecret was set.
 func (o *Options) Client() (id string, secret guest.Secret) { return o.id, o.secret }
 
 // InstanceName returns the resolved name of this instance.
@@ -160,21 +173,6 @@ func (o *Options) Describe(brand string, formPost bool) guest.Traits {
 			Confirmation: cmp.Or(o.MergeConfirmation, "auto"),
 		},
 	}
-}
-
-// reserved are the first path elements below /.login that belong to the
-// house: a provider of that name could never be reached.
-var reserved = []string{"account", "api", "check", "code", "confirm", "jwks.json", "link", "logout"}
-
-// CheckName reports why name can't name a provider instance, or nil.
-func CheckName(name string) error {
-	if name == "" || len(name) > 32 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
-		return fmt.Errorf("name %q: use 1 to 32 lower-case letters, digits, '-' and '_'", Cut(name, 64))
-	}
-	if slices.Contains(reserved, name) {
-		return fmt.Errorf("name %q is a path of the sign-in pages: choose another", name)
-	}
-	return nil
 }
 
 // Placeholders replaces the placeholders of one value that an operator wrote,
@@ -207,7 +205,8 @@ func onlyPlaceholder(written, kind string) (string, bool) {
 	return inner, ok && !strings.ContainsAny(inner, "{}")
 }
 
-func eachPlaceholder(field string, written []string) ([]string, error) {
+// AllPlaceholders is Placeholders for each of a list.
+func AllPlaceholders(field string, written []string) ([]string, error) {
 	out := make([]string, 0, len(written))
 	for _, w := range written {
 		got, err := Placeholders(field, w)

@@ -92,19 +92,6 @@ func TestTrustFollowsTheOperator(t *testing.T) {
 	}
 }
 
-func TestNamesOfInstances(t *testing.T) {
-	for _, good := range []string{"a", "google-2", "0_x", strings.Repeat("a", 32)} {
-		if err := CheckName(good); err != nil {
-			t.Error(err)
-		}
-	}
-	for _, bad := range append(reserved, "", "A", "ä", "a b", "a/b", "..", "a.b", "a\n", strings.Repeat("a", 33)) {
-		if CheckName(bad) == nil {
-			t.Errorf("%q was taken", bad)
-		}
-	}
-}
-
 func TestURLsAreHTTPSOrLoopback(t *testing.T) {
 	for _, good := range []string{
 		"https://example.com", "https://example.com/a?b=c", "http://localhost:8080", "http://a.localhost/x", "http://127.3.2.1",

@@ -80,7 +80,7 @@ func foreignToAddress(r rune) bool {
 // Domains resolves the placeholders of a list of domain names and returns them
 // in lower-case ASCII. Wildcards and empty names are errors.
 func Domains(field string, written []string) ([]string, error) {
-	resolved, err := eachPlaceholder(field, written)
+	resolved, err := AllPlaceholders(field, written)
 	if err != nil {
 		return nil, err
 	}

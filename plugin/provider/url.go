@@ -28,10 +28,13 @@ func CheckURL(raw string) error {
 // CheckIssuer is CheckURL for an issuer, which has no query either (OpenID
 // Connect Discovery 1.0, section 2).
 func CheckIssuer(raw string) error {
+	if err := CheckURL(raw); err != nil {
+		return err
+	}
 	if strings.Contains(raw, "?") {
 		return fmt.Errorf("%q must have no query", Cut(raw, 200))
 	}
-	return CheckURL(raw)
+	return nil
 }
 
 // loopback goes by the name alone: resolving it would ask the network, and

@@ -1,7 +1,7 @@
 package oidc
 
 import (
-	"fmt"
+	"errors"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
@@ -29,75 +29,42 @@ type Endpoints struct {
 	UserinfoURL string `json:"userinfo_url,omitempty"`
 }
 
-// Consume reads one option about addresses; see provider.Part.
-func (e *Endpoints) Consume(d *caddyfile.Dispenser) (bool, error) {
-	switch d.Val() {
-	case "issuer":
-		return true, provider.Checked(d, &e.Issuer, provider.CheckIssuer)
-	case "auth_url":
-		return true, provider.Checked(d, &e.AuthURL, provider.CheckURL)
-	case "token_url":
-		return true, provider.Checked(d, &e.TokenURL, provider.CheckURL)
-	case "jwks_url":
-		return true, provider.Checked(d, &e.JWKSURL, provider.CheckURL)
-	case "userinfo_url":
-		return true, provider.Checked(d, &e.UserinfoURL, provider.CheckURL)
-	default:
-		return false, nil
+func (e *Endpoints) addresses() provider.Addresses {
+	return provider.Addresses{
+		{Word: "issuer", To: &e.Issuer, Check: provider.CheckIssuer},
+		{Word: "auth_url", To: &e.AuthURL, Check: provider.CheckURL},
+		{Word: "token_url", To: &e.TokenURL, Check: provider.CheckURL},
+		{Word: "jwks_url", To: &e.JWKSURL, Check: provider.CheckURL},
+		{Word: "userinfo_url", To: &e.UserinfoURL, Check: provider.CheckURL},
 	}
 }
 
-// Words lists the options about addresses.
-func (*Endpoints) Words() []string {
-	return []string{"issuer", "auth_url", "token_url", "jwks_url", "userinfo_url"}
-}
+// Consume reads one option about addresses; see provider.Part.
+func (e *Endpoints) Consume(d *caddyfile.Dispenser) (bool, error) { return e.addresses().Consume(d) }
 
-// needIssuer complains at the end of a block that names no issuer.
-func (e *Endpoints) needIssuer(d *caddyfile.Dispenser) error {
+// Words lists the options about addresses.
+func (e *Endpoints) Words() []string { return e.addresses().Words() }
+
+// needIssuer complains at the end of a block that names no issuer; word is the
+// provider's.
+func (e *Endpoints) needIssuer(d *caddyfile.Dispenser, word string) error {
 	if e.Issuer == "" {
-		return d.Err("issuer is missing: write issuer https://…")
+		return d.Errf("issuer is missing: add a line 'issuer https://…' to the block of %s", word)
 	}
 	return nil
 }
 
 // resolve returns the addresses with their placeholders replaced, checked.
 func (e Endpoints) resolve() (Endpoints, error) {
-	for _, field := range []struct {
-		name  string
-		to    *string
-		check func(string) error
-	}{
-		{"issuer", &e.Issuer, provider.CheckIssuer},
-		{"auth_url", &e.AuthURL, provider.CheckURL},
-		{"token_url", &e.TokenURL, provider.CheckURL},
-		{"jwks_url", &e.JWKSURL, provider.CheckURL},
-		{"userinfo_url", &e.UserinfoURL, provider.CheckURL},
-	} {
-		if *field.to == "" && field.name != "issuer" {
-			continue
-		}
-		value, err := provider.Placeholders(field.name, *field.to)
-		if err != nil {
-			return e, err
-		}
-		if err := field.check(value); err != nil {
-			return e, fmt.Errorf("%s: %w", field.name, err)
-		}
-		*field.to = value
+	if e.Issuer == "" {
+		return e, errors.New("issuer is missing: write issuer")
 	}
-	return e, nil
+	err := e.addresses().Resolve()
+	return e, err
 }
 
 // given lists the addresses that the operator wrote.
-func (e Endpoints) given() []string {
-	var list []string
-	for _, address := range []string{e.Issuer, e.AuthURL, e.TokenURL, e.JWKSURL, e.UserinfoURL} {
-		if address != "" {
-			list = append(list, address)
-		}
-	}
-	return list
-}
+func (e Endpoints) given() []string { return e.addresses().Given() }
 
 // complete reports whether there is nothing left to discover that a sign-in
 // cannot do without.

@@ -1,17 +1,14 @@
 package oidc
 
 import (
-	"fmt"
-
 	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/plugin/provider"
 )
 
 func failure(why guest.Reason, format string, args ...any) error {
-	return &guest.Failure{Reason: why, Err: fmt.Errorf(format, args...)}
+	return provider.Fail(why, format, args...)
 }
 
-func untrusted(format string, args ...any) error { return failure(guest.Untrusted, format, args...) }
+func untrusted(format string, args ...any) error { return provider.Untrusted(format, args...) }
 
-func unavailable(format string, args ...any) error {
-	return failure(guest.Unavailable, format, args...)
-}
+func unavailable(format string, args ...any) error { return provider.Unavailable(format, args...) }

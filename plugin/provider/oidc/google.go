@@ -50,23 +50,16 @@ const googleIssuer = "https://accounts.google.com"
 
 // UnmarshalCaddyfile reads the block shown at Google.
 func (g *Google) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
-	d.Next() // the provider's word
-	if err := g.Credentials(d); err != nil {
-		return err
-	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := g.option(d); err != nil {
-			return err
-		}
-	}
-	g.FillClient(googleDefaults)
-	return nil
+	return g.Unmarshal(d, googleDefaults, g.option)
 }
 
 func (g *Google) option(d *caddyfile.Dispenser) error {
 	switch d.Val() {
 	case "hosted_domain":
-		return provider.Texts(d, &g.HostedDomain)
+		return provider.CheckedTexts(d, &g.HostedDomain, func(line []string) error {
+			_, err := workspaces(line)
+			return err
+		})
 	default:
 		return provider.Rest(d, []string{"hosted_domain"}, &g.Options, &g.Endpoints)
 	}
@@ -96,10 +89,14 @@ func (g *Google) Provision(caddy.Context) error {
 type hostedDomains []string
 
 func workspaces(written []string) (hostedDomains, error) {
-	if slices.Equal(written, []string{"*"}) {
+	switch {
+	case !slices.Contains(written, "*"):
+		return provider.Domains("hosted_domain", written)
+	case len(written) > 1:
+		return nil, errors.New("hosted_domain: * is every Workspace: write it alone, or the domains without it")
+	default:
 		return hostedDomains{"*"}, nil
 	}
-	return provider.Domains("hosted_domain", written)
 }
 
 // hint has Google offer fitting accounts. It enforces nothing: the visitor

@@ -33,7 +33,7 @@ func (p *party) verify(ctx context.Context, m *metadata, t tokens, nonce string)
 	if err != nil {
 		return nil, untrusted("reading ID token: %w", err)
 	}
-	payload, err := p.payload(ctx, jws)
+	payload, keyIssuer, err := p.payload(ctx, jws)
 	if err != nil {
 		return nil, err
 	}
@@ -42,6 +42,9 @@ func (p *party) verify(ctx context.Context, m *metadata, t tokens, nonce string)
 		return nil, untrusted("reading ID token: %w", err)
 	}
 	err = p.checkClaims(claims, nonce)
+	if err == nil && p.brand.signs != nil {
+		err = p.brand.signs(keyIssuer, claims)
+	}
 	if err == nil {
 		err = checkAccessToken(claims, jws.Signatures[0].Protected.Algorithm, t.access)
 	}
@@ -110,9 +113,8 @@ func (p *party) checkClaims(c provider.Claims, nonce string) error {
 	if err := checkTimes(c, p.env.Now()); err != nil {
 		return err
 	}
-	// An empty nonce would let any token pass that has an empty one.
-	if got := c.Text("nonce"); nonce == "" || subtle.ConstantTimeCompare([]byte(got), []byte(nonce)) != 1 {
-		return errors.New("nonce is not ours")
+	if err := p.checkNonce(c, nonce); err != nil {
+		return err
 	}
 	if sub, ok := c["sub"]; ok && sub[0] != '"' {
 		return errors.New("claim sub is no string")
@@ -121,13 +123,34 @@ func (p *party) checkClaims(c provider.Claims, nonce string) error {
 	return err
 }
 
+// checkNonce ties the token to this attempt. A brand that drops the nonce is
+// left with what is bound to the attempt without it: the state, and a code that
+// only our secret turns into a token. It may drop it, not send another's.
+func (p *party) checkNonce(c provider.Claims, nonce string) error {
+	if _, sent := c["nonce"]; !sent && p.brand.dropsNonce {
+		return nil
+	}
+	// An empty nonce would let any token pass that has an empty one.
+	if got := c.Text("nonce"); nonce == "" || subtle.ConstantTimeCompare([]byte(got), []byte(nonce)) != 1 {
+		return errors.New("nonce is not ours")
+	}
+	return nil
+}
+
 func (p *party) checkIssuer(c provider.Claims) error {
 	got, want := c.Text("iss"), p.settings.endpoints.Issuer
 	former := p.brand.formerIssuer != "" && got == p.brand.formerIssuer && want == p.brand.issuer
-	if got == want || former {
+	if p.isIssuer(got) || former {
 		return nil
 	}
 	return fmt.Errorf("issuer is %s, not %q", provider.Quote(got), want)
+}
+
+func (p *party) isIssuer(iss string) bool {
+	if p.brand.issues != nil {
+		return p.brand.issues(iss)
+	}
+	return iss == p.settings.endpoints.Issuer
 }
 
 // checkAudience wants us in aud. Whom else it names must have been told by us
@@ -206,20 +229,15 @@ func leftHalf(alg, text string) string {
 // profile reads who it is: from the ID token what was signed for this very
 // sign-in, from all claims what describes a person.
 func (p *party) profile(token, all provider.Claims, t tokens) (guest.Profile, error) {
-	subject := token
-	id := "sub"
-	if p.settings.subject != "" {
-		subject, id = all, p.settings.subject
-	}
-	name, err := subject.ID(id)
+	subject, err := p.subject(token, all)
 	if err != nil {
 		return guest.Profile{}, untrusted("identifying the person: %w", err)
 	}
 	email, trust := p.address(token, all)
 	authTime, _ := token.Time("auth_time")
 	return guest.Profile{
-		Issuer:      p.settings.endpoints.Issuer,
-		Subject:     name,
+		Issuer:      p.identityIssuer(token),
+		Subject:     subject,
 		Email:       email,
 		EmailTrust:  trust,
 		Name:        p.displayName(all),
@@ -232,6 +250,27 @@ func (p *party) profile(token, all provider.Claims, t tokens) (guest.Profile, er
 	}, nil
 }
 
+func (p *party) subject(token, all provider.Claims) (string, error) {
+	switch {
+	case p.brand.identify != nil:
+		return p.brand.identify(token)
+	case p.settings.subject != "":
+		return all.ID(p.settings.subject)
+	default:
+		return token.ID("sub")
+	}
+}
+
+// identityIssuer is the issuer that identities are kept under. Of many it is
+// the token's own, whatever choice of them the operator wrote: who widens or
+// narrows it later makes nobody a stranger.
+func (p *party) identityIssuer(token provider.Claims) string {
+	if p.brand.issues != nil {
+		return token.Text("iss")
+	}
+	return p.settings.endpoints.Issuer
+}
+
 // address returns the address and what the issuer's word about it is worth.
 // What is no plain address is none.
 func (p *party) address(token, all provider.Claims) (string, guest.Trust) {
@@ -241,7 +280,11 @@ func (p *party) address(token, all provider.Claims) (string, guest.Trust) {
 	if domain == "" {
 		return "", guest.NoEmail
 	}
-	trust := s.options.Trust(email, s.verified != "" && all.Proven(s.verified))
+	proven := s.verified != "" && all.Proven(s.verified)
+	if p.brand.proves != nil {
+		proven = p.brand.proves(token, email)
+	}
+	trust := s.options.Trust(email, proven)
 	if trust == guest.Verified && s.options.Judges() && p.brand.runsMailbox != nil && p.brand.runsMailbox(token, domain) {
 		trust = guest.Authoritative
 	}

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -62,6 +63,8 @@ type issuer struct {
 
 	mu       sync.Mutex
 	url      string // as tokens and documents spell it
+	below    string // the path that the discovery document lies below
+	lax      bool   // takes no PKCE, and no secret but by the test's own check
 	doc      object // merged over the discovery document; nil values delete
 	jwks     []object
 	signer   crypto.Signer
@@ -102,7 +105,7 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
-	switch r.URL.Path {
+	switch strings.TrimPrefix(r.URL.Path, i.below) {
 	case "/.well-known/openid-configuration":
 		i.discovered.Add(1)
 		reply(w, merged(object{
@@ -138,6 +141,10 @@ func (i *issuer) token(w http.ResponseWriter, r *http.Request) {
 	}
 	_ = r.ParseForm()
 	i.form.Store(r.PostForm)
+	if i.lax {
+		reply(w, merged(object{"access_token": "the-access", "token_type": "Bearer", "id_token": i.idToken()}, i.answer))
+		return
+	}
 	proven := oauth2.S256ChallengeFromVerifier(r.PostFormValue("code_verifier")) == i.challenge
 	if id != clientID || secret != clientSecret || !proven || r.PostFormValue("code") != "the-code" {
 		w.WriteHeader(http.StatusUnauthorized)
@@ -174,6 +181,13 @@ func merged(base, over object) object {
 		}
 	}
 	return base
+}
+
+// with adds more to claims and keeps nil values, which delete in merged.
+func with(claims, more object) object {
+	claims = maps.Clone(claims)
+	maps.Copy(claims, more)
+	return claims
 }
 
 func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }

@@ -19,7 +19,14 @@ import (
 const maxTries = 10
 
 // keyRing holds an issuer's public signing keys.
-type keyRing struct{ keys []jose.JSONWebKey }
+type keyRing struct{ keys []signingKey }
+
+// signingKey is a public key. issuer is for whose tokens it is, where the key
+// set says so.
+type signingKey struct {
+	jose.JSONWebKey
+	issuer string
+}
 
 // fetchKeys reads the issuer's JWK Set.
 func (p *party) fetchKeys(ctx context.Context) (*keyRing, error) {
@@ -59,8 +66,8 @@ func readKeys(body []byte) (*keyRing, error) {
 	return ring, nil
 }
 
-func readKey(raw json.RawMessage) (jose.JSONWebKey, bool) {
-	key, ok := jose.JSONWebKey{}, false
+func readKey(raw json.RawMessage) (signingKey, bool) {
+	key, ok := signingKey{}, false
 	members, err := provider.ParseClaims(bytes.TrimSpace(raw))
 	if err != nil || members.Has("d") || members.Has("use") && members.Text("use") != "sig" {
 		return key, ok
@@ -77,6 +84,7 @@ func readKey(raw json.RawMessage) (jose.JSONWebKey, bool) {
 	if err != nil || key.UnmarshalJSON(clean) != nil {
 		return key, ok
 	}
+	key.issuer = members.Text("issuer")
 	return key, usable(key.Key)
 }
 
@@ -93,34 +101,35 @@ func usable(key any) bool {
 	}
 }
 
-// payload returns what a signed token says once its signature is proven.
+// payload returns what a signed token says once its signature is proven, and
+// the issuer of the key that made it, where the key set names one.
 // Where no key is of the token's ID the issuer may have new ones, which it is
 // asked for as often as shared.newer allows; a wrong signature by a known key
 // makes no request.
-func (p *party) payload(ctx context.Context, jws *jose.JSONWebSignature) ([]byte, error) {
+func (p *party) payload(ctx context.Context, jws *jose.JSONWebSignature) (payload []byte, issuer string, err error) {
 	ring, err := p.keys.value(ctx)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	payload, known := ring.verify(jws)
+	payload, issuer, known := ring.verify(jws)
 	if payload != nil {
-		return payload, nil
+		return payload, issuer, nil
 	}
 	if known {
-		return nil, untrusted("ID token's signature is wrong")
+		return nil, "", untrusted("ID token's signature is wrong")
 	}
 	if ring, err = p.keys.newer(ctx, ring); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	if payload, _ = ring.verify(jws); payload != nil {
-		return payload, nil
+	if payload, issuer, _ = ring.verify(jws); payload != nil {
+		return payload, issuer, nil
 	}
-	return nil, untrusted("no key of the issuer's made the ID token's signature")
+	return nil, "", untrusted("no key of the issuer's made the ID token's signature")
 }
 
 // verify tries the keys that fit. known reports whether one has the token's
 // key ID, so that a newer ring would not help.
-func (k *keyRing) verify(jws *jose.JSONWebSignature) (payload []byte, known bool) {
+func (k *keyRing) verify(jws *jose.JSONWebSignature) (payload []byte, issuer string, known bool) {
 	header := jws.Signatures[0].Protected
 	for tries, i := 0, 0; i < len(k.keys) && tries < maxTries; i++ {
 		key := &k.keys[i]
@@ -130,15 +139,15 @@ func (k *keyRing) verify(jws *jose.JSONWebSignature) (payload []byte, known bool
 		tries++
 		known = known || header.KeyID != "" && key.KeyID == header.KeyID
 		if payload, err := jws.Verify(key.Key); err == nil && payload != nil {
-			return payload, true
+			return payload, key.issuer, true
 		}
 	}
-	return nil, known
+	return nil, "", known
 }
 
 // fits reports whether key may have made a signature with this header. Where
 // either names no key ID, type and algorithm decide.
-func fits(key *jose.JSONWebKey, header jose.Header) bool {
+func fits(key *signingKey, header jose.Header) bool {
 	if header.KeyID != "" && key.KeyID != "" && header.KeyID != key.KeyID {
 		return false
 	}

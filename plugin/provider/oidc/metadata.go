@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -9,7 +10,6 @@ import (
 	"strings"
 
 	jose "github.com/go-jose/go-jose/v4"
-	"golang.org/x/oauth2"
 
 	"github.com/caddy-login/caddy-login/plugin/provider"
 )
@@ -34,7 +34,7 @@ type metadata struct {
 	tokenURL    string
 	jwksURL     string
 	userinfoURL string
-	authStyle   oauth2.AuthStyle
+	basicAuth   bool // the client's secret goes into the header
 	algs        []jose.SignatureAlgorithm
 	namesIssuer bool // RFC 9207: authorization answers carry iss
 }
@@ -55,8 +55,8 @@ func (p *party) discover(ctx context.Context) (*metadata, error) {
 	if err != nil {
 		return nil, untrusted("reading discovery document: %w", err)
 	}
-	if got := doc.Text("issuer"); got != at.Issuer {
-		return nil, untrusted("discovery document names issuer %s, not %q", provider.Quote(got), at.Issuer)
+	if got, want := doc.Text("issuer"), cmp.Or(p.brand.document, at.Issuer); got != want {
+		return nil, untrusted("discovery document names issuer %s, not %q", provider.Quote(got), want)
 	}
 	return p.readMetadata(doc)
 }
@@ -64,7 +64,7 @@ func (p *party) discover(ctx context.Context) (*metadata, error) {
 func (p *party) readMetadata(doc provider.Claims) (*metadata, error) {
 	at := p.settings.endpoints
 	m := &metadata{
-		authStyle:   p.authStyle(doc),
+		basicAuth:   p.basicAuth(doc),
 		algs:        p.algs(doc),
 		namesIssuer: doc.Proven("authorization_response_iss_parameter_supported"),
 	}
@@ -79,7 +79,7 @@ func (p *party) readMetadata(doc provider.Claims) (*metadata, error) {
 		{&m.userinfoURL, at.UserinfoURL, "userinfo_endpoint", false},
 	} {
 		*e.to = e.written
-		if e.written != "" || !e.needed && !doc.Has(e.name) {
+		if e.written != "" || !e.needed && (p.brand.skipsUserinfo || !doc.Has(e.name)) {
 			continue
 		}
 		*e.to = doc.Text(e.name)
@@ -99,20 +99,14 @@ func (p *party) checkDiscovered(address string) error {
 	return provider.CheckURL(address)
 }
 
-// authStyle goes by client_auth, else by what the document lists: Basic is
+// basicAuth goes by client_auth, else by what the document lists: Basic is
 // the default of the specification.
-func (p *party) authStyle(doc provider.Claims) oauth2.AuthStyle {
-	methods, _ := doc.Texts("token_endpoint_auth_methods_supported")
-	switch {
-	case p.settings.clientAuth == "basic":
-		return oauth2.AuthStyleInHeader
-	case p.settings.clientAuth == "post":
-		return oauth2.AuthStyleInParams
-	case !slices.Contains(methods, "client_secret_basic") && slices.Contains(methods, "client_secret_post"):
-		return oauth2.AuthStyleInParams
-	default:
-		return oauth2.AuthStyleInHeader
+func (p *party) basicAuth(doc provider.Claims) bool {
+	if p.settings.clientAuth != "" {
+		return p.settings.clientAuth == "basic"
 	}
+	methods, _ := doc.Texts("token_endpoint_auth_methods_supported")
+	return slices.Contains(methods, "client_secret_basic") || !slices.Contains(methods, "client_secret_post")
 }
 
 func (p *party) algs(doc provider.Claims) []jose.SignatureAlgorithm {

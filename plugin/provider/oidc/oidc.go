@@ -4,7 +4,6 @@
 package oidc
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -18,6 +17,9 @@ func init() {
 	caddy.RegisterModule(new(OIDC))
 	caddy.RegisterModule(new(Google))
 	caddy.RegisterModule(new(Okta))
+	caddy.RegisterModule(new(Microsoft))
+	caddy.RegisterModule(new(Apple))
+	caddy.RegisterModule(new(LinkedIn))
 }
 
 // OIDC signs people in with any OpenID Connect issuer.
@@ -85,7 +87,7 @@ func (*OIDC) CaddyModule() caddy.ModuleInfo {
 // UnmarshalCaddyfile reads the block shown at OIDC.
 func (o *OIDC) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the provider's word
-	if err := o.arguments(d); err != nil {
+	if err := o.NamedCredentials(d, "issuer"); err != nil {
 		return err
 	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
@@ -93,24 +95,7 @@ func (o *OIDC) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
-	return o.needIssuer(d)
-}
-
-func (o *OIDC) arguments(d *caddyfile.Dispenser) error {
-	args := d.RemainingArgs()
-	if len(args) == 0 || len(args) > 3 {
-		return d.Err("write oidc <name> [<id> [<secret>]]")
-	}
-	if slices.Contains(args, "") {
-		return d.Err("the name, client id or secret is an empty string")
-	}
-	if err := provider.CheckName(args[0]); err != nil {
-		return d.WrapErr(err)
-	}
-	for i, to := range []*string{&o.Name, &o.ClientID, &o.ClientSecret}[:len(args)] {
-		*to = args[i]
-	}
-	return nil
+	return o.needIssuer(d, "oidc")
 }
 
 func (o *OIDC) option(d *caddyfile.Dispenser) error {
@@ -119,6 +104,8 @@ func (o *OIDC) option(d *caddyfile.Dispenser) error {
 		"prompt", "acr_values",
 	}
 	switch d.Val() {
+	case "name":
+		return d.Err("oidc has its name on its own line: write oidc <name> there, and remove this line")
 	case "response_mode":
 		return provider.Choice(d, &o.ResponseMode, responseModes...)
 	case "client_auth":
@@ -138,7 +125,7 @@ func (o *OIDC) option(d *caddyfile.Dispenser) error {
 	case "acr_values":
 		return words(d, &o.ACRValues)
 	default:
-		return provider.Rest(d, own, &o.Options, &o.Endpoints)
+		return provider.Rest(d, own, provider.Without{Part: &o.Options, Not: []string{"name"}}, &o.Endpoints)
 	}
 }
 
@@ -146,7 +133,7 @@ func (o *OIDC) option(d *caddyfile.Dispenser) error {
 func words(d *caddyfile.Dispenser, to *string) error {
 	var list []string
 	if *to != "" {
-		return d.Errf("%s is given twice", d.Val())
+		return d.Errf("%s is given twice: write it once", d.Val())
 	}
 	err := provider.Texts(d, &list)
 	*to = strings.Join(list, " ")

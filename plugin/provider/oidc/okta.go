@@ -39,7 +39,7 @@ func (o *Okta) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
-	return o.needIssuer(d)
+	return o.needIssuer(d, "okta")
 }
 
 // Provision checks the settings and resolves placeholders. It touches no

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/oauth2"
-
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/plugin/provider"
 )
@@ -28,6 +26,33 @@ type brand struct {
 	// issuer is the brand's own.
 	formerIssuer string
 
+	// issues reports whether iss is a name of the issuer in a token or an
+	// answer, where a brand has one for each tenant. Whose name it is in the
+	// token is for admit to ask.
+	issues func(iss string) bool
+
+	// signs refuses a token whose key is for another of the issuer's names than
+	// the token's. keyIssuer is empty where the key set does not say.
+	signs func(keyIssuer string, c provider.Claims) error
+
+	// document is the issuer that the discovery document names, where that is
+	// not the one whose address it is at.
+	document string
+
+	// refusesPKCE is set where a code_verifier makes the exchange fail.
+	refusesPKCE bool
+
+	// dropsNonce is set where ID tokens come without the nonce. One that comes
+	// must be ours all the same.
+	dropsNonce bool
+
+	// scopes are asked for where the operator writes none. Default: openid,
+	// email, profile.
+	scopes []string
+
+	// mint makes the client secret for one call.
+	mint func(now time.Time) (guest.Secret, error)
+
 	// switchPrompt is the prompt that has a person choose an account.
 	switchPrompt string
 
@@ -37,11 +62,26 @@ type brand struct {
 	// asksUserinfo is set where ID tokens leave out claims that exist.
 	asksUserinfo bool
 
+	// skipsUserinfo is set where the ID token has all that there is: only an
+	// endpoint that the operator wrote is asked.
+	skipsUserinfo bool
+
 	// hint adds parameters for the authorization endpoint.
 	hint func(url.Values)
 
 	// admit shuts accounts out, by the ID token's claims.
 	admit func(provider.Claims) error
+
+	// identify returns the subject, in place of `sub`, by the ID token's claims.
+	identify func(provider.Claims) (string, error)
+
+	// proves reports whether the issuer proved this address, in place of
+	// email_verified, by the ID token's claims.
+	proves func(c provider.Claims, email string) bool
+
+	// introduce reads a display name from the authorization answer, for where
+	// no claim has one. Nobody signed it.
+	introduce func(answer url.Values) string
 
 	// runsMailbox reports whether the issuer itself delivers the mail of a
 	// verified address in domain, by the ID token's claims.
@@ -124,7 +164,8 @@ func (p *party) Traits() guest.Traits {
 }
 
 // Begin returns the address at the issuer that the browser is sent to: the
-// code flow with state, nonce and PKCE, always.
+// code flow with state, nonce and PKCE, always, but for a brand that fails on
+// PKCE.
 func (p *party) Begin(ctx context.Context, a guest.Attempt) (string, error) {
 	if a.State == "" || a.Nonce == "" || a.Verifier == "" {
 		return "", errors.New("attempt lacks a state, nonce or verifier")
@@ -133,15 +174,9 @@ func (p *party) Begin(ctx context.Context, a guest.Attempt) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	address, err := url.Parse(m.authURL)
-	if err != nil {
-		return "", untrusted("authorization endpoint is no URL")
-	}
-	query := address.Query()
-	p.ask(query, a)
-	// Some issuers take a plus for a plus, not for a space.
-	address.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20")
-	return address.String(), nil
+	params := url.Values{}
+	p.ask(params, a)
+	return provider.AuthorizationURL(m.authURL, params)
 }
 
 func (p *party) ask(query url.Values, a guest.Attempt) {
@@ -155,8 +190,9 @@ func (p *party) ask(query url.Values, a guest.Attempt) {
 	query.Set("scope", strings.Join(p.scopes(), " "))
 	query.Set("state", a.State)
 	query.Set("nonce", a.Nonce)
-	query.Set("code_challenge", oauth2.S256ChallengeFromVerifier(a.Verifier))
-	query.Set("code_challenge_method", "S256")
+	if !p.brand.refusesPKCE {
+		provider.Challenge(query, a.Verifier)
+	}
 	for name, value := range map[string]string{
 		"response_mode": p.settings.responseMode,
 		"prompt":        p.prompt(a),
@@ -180,6 +216,9 @@ func (p *party) scopes() []string {
 	scopes := slices.Clone(o.Scopes)
 	if len(scopes) == 0 {
 		scopes = []string{"openid", "email", "profile"}
+		if p.brand.scopes != nil {
+			scopes = slices.Clone(p.brand.scopes)
+		}
 		if o.Groups != "" && p.brand.groupsScope != "" {
 			scopes = append(scopes, p.brand.groupsScope)
 		}
@@ -200,7 +239,7 @@ func (p *party) Finish(ctx context.Context, a guest.Attempt, answer url.Values) 
 	if err != nil {
 		return guest.Profile{}, err
 	}
-	code, err := p.code(answer, m)
+	code, err := provider.Code(answer, p.isIssuer, m.namesIssuer)
 	if err != nil {
 		return guest.Profile{}, err
 	}
@@ -221,32 +260,9 @@ func (p *party) Finish(ctx context.Context, a guest.Attempt, answer url.Values) 
 	if err != nil {
 		return guest.Profile{}, err
 	}
-	return p.profile(token, all, t)
-}
-
-// code reads the authorization answer (RFC 6749 section 4.1.2). Whose answer
-// it is, is asked first, of errors too (RFC 9207 section 2.4): an attacker's
-// issuer must not even choose the error that a visitor reads.
-func (p *party) code(answer url.Values, m *metadata) (string, error) {
-	iss := answer.Get("iss")
-	if answer.Has("iss") && iss != p.settings.endpoints.Issuer {
-		return "", untrusted("answer comes from issuer %s", provider.Quote(iss))
+	profile, err := p.profile(token, all, t)
+	if err == nil && profile.Name == "" && p.brand.introduce != nil {
+		profile.Name = p.brand.introduce(answer)
 	}
-	if !answer.Has("iss") && m.namesIssuer {
-		return "", untrusted("answer lacks the iss parameter that the issuer promises")
-	}
-	if answer.Has("error") {
-		return "", refusal(answer.Get("error"), answer.Get("error_description"))
-	}
-	if code := answer.Get("code"); code != "" {
-		return code, nil
-	}
-	return "", untrusted("answer has neither code nor error")
-}
-
-func refusal(code, description string) error {
-	if code == "access_denied" {
-		return failure(guest.Cancelled, "issuer answered access_denied: %s", provider.Quote(description))
-	}
-	return failure(guest.Refused, "issuer answered %s: %s", provider.Quote(code), provider.Quote(description))
+	return profile, err
 }

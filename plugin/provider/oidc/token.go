@@ -2,14 +2,9 @@ package oidc
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"mime"
 	"net/http"
-	"net/url"
-	"strings"
-
-	"golang.org/x/oauth2"
 
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/plugin/provider"
@@ -21,62 +16,36 @@ type tokens struct {
 	access string
 }
 
-// exchange spends the code at the token endpoint (RFC 6749 section 4.1.3),
-// exactly once: with an unset AuthStyle the library would send it twice.
+// exchange spends the code at the token endpoint.
 func (p *party) exchange(ctx context.Context, m *metadata, a guest.Attempt, code string) (tokens, error) {
-	id, secret := p.settings.options.Client()
-	config := oauth2.Config{
-		ClientID:     id,
-		ClientSecret: string(secret),
-		RedirectURL:  a.RedirectURI,
-		Endpoint:     oauth2.Endpoint{TokenURL: m.tokenURL, AuthStyle: m.authStyle},
-	}
-	withClient := context.WithValue(ctx, oauth2.HTTPClient, p.client)
-	token, err := config.Exchange(withClient, code, oauth2.VerifierOption(a.Verifier))
+	id, secret, err := p.credentials()
 	if err != nil {
-		return tokens{}, exchangeFailure(ctx, err)
+		return tokens{}, failure(guest.Refused, "making client secret: %w", err)
 	}
-	if token.TokenType != "" && !strings.EqualFold(token.TokenType, "bearer") {
-		return tokens{}, untrusted("token type is %s, not Bearer", provider.Quote(token.TokenType))
+	grant := provider.Grant{
+		TokenURL: m.tokenURL, ClientID: id, Secret: secret, Basic: m.basicAuth,
+		Code: code, RedirectURI: a.RedirectURI, Verifier: a.Verifier,
 	}
-	raw, _ := token.Extra("id_token").(string)
-	if raw == "" {
+	if p.brand.refusesPKCE {
+		grant.Verifier = ""
+	}
+	got, err := grant.Spend(ctx, p.client)
+	if err != nil {
+		return tokens{}, err
+	}
+	if got.ID == "" {
 		return tokens{}, untrusted("token endpoint sent no ID token: is the openid scope allowed?")
 	}
-	return tokens{id: raw, access: token.AccessToken}, nil
+	return tokens{id: got.ID, access: got.Access}, nil
 }
 
-// exchangeFailure drops the library's text, which quotes the whole answer, and
-// the issuer's description, which may repeat the code.
-func exchangeFailure(ctx context.Context, err error) error {
-	var answer *oauth2.RetrieveError
-	var network *url.Error
-	switch {
-	case errors.As(err, &answer):
-		return refusedExchange(answer.Response.StatusCode, answer.ErrorCode)
-	case errors.As(err, &network):
-		return unavailable("exchanging code: %w", network)
-	case ctx.Err() != nil:
-		return unavailable("exchanging code: %w", ctx.Err())
-	default:
-		return failure(guest.Refused, "exchanging code: token endpoint's answer is no token response")
+// credentials are our client ID and the secret for one call.
+func (p *party) credentials() (id string, secret guest.Secret, err error) {
+	id, secret = p.settings.options.Client()
+	if p.brand.mint != nil {
+		secret, err = p.brand.mint(p.env.Now())
 	}
-}
-
-func refusedExchange(status int, code string) error {
-	if status >= 500 || status == http.StatusTooManyRequests {
-		return unavailable("exchanging code: token endpoint answered %d", status)
-	}
-	return failure(guest.Refused, "exchanging code: token endpoint answered %d, %s", status, errorCode(code))
-}
-
-// errorCode passes on an error code of the specifications' form, such as
-// invalid_client, and nothing else.
-func errorCode(code string) string {
-	if code == "" || len(code) > 40 || strings.Trim(code, "abcdefghijklmnopqrstuvwxyz_") != "" {
-		return "no known error code"
-	}
-	return code
+	return id, secret, err
 }
 
 // complete adds userinfo's claims to the ID token's where they are missing
@@ -135,43 +104,21 @@ func (p *party) merge(token, info provider.Claims) provider.Claims {
 	return all
 }
 
-// userinfo asks the userinfo endpoint, with the access token in the header
-// alone: addresses end up in logs.
 func (p *party) userinfo(ctx context.Context, address, access string) (provider.Claims, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, untrusted("making userinfo request: %w", err)
-	}
-	r.Header.Set("Accept", "application/json")
-	r.Header.Set("Authorization", "Bearer "+access)
-	resp, err := p.client.Do(r)
-	if err != nil {
-		return nil, unavailable("asking userinfo: %w", err)
-	}
-	defer resp.Body.Close()
-	if err := checkUserinfo(resp); err != nil {
-		return nil, err
-	}
-	body, err := p.read(resp.Body, maxUserinfo)
+	call := provider.Call{What: "userinfo", Address: address, Access: access, Max: maxUserinfo}
+	answer, err := call.Make(ctx, p.client)
 	if err != nil {
 		return nil, err
 	}
-	claims, err := provider.ParseClaims(body)
+	if answer.Status != http.StatusOK {
+		return nil, failure(guest.Refused, "userinfo answered %d", answer.Status)
+	}
+	if kind, _, _ := mime.ParseMediaType(answer.Header.Get("Content-Type")); kind == "application/jwt" {
+		return nil, failure(guest.Refused, "userinfo is a signed token: have the issuer send plain JSON")
+	}
+	claims, err := provider.ParseClaims(answer.Body)
 	if err != nil {
 		return nil, untrusted("reading userinfo: %w", err)
 	}
 	return claims, nil
-}
-
-func checkUserinfo(resp *http.Response) error {
-	switch status := resp.StatusCode; {
-	case status >= 500 || status == http.StatusTooManyRequests:
-		return unavailable("userinfo answered %d", status)
-	case status != http.StatusOK:
-		return failure(guest.Refused, "userinfo answered %d", status)
-	}
-	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "application/jwt" {
-		return failure(guest.Refused, "userinfo is a signed token: have the issuer send plain JSON")
-	}
-	return nil
 }

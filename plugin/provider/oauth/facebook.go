@@ -1,0 +1,204 @@
+package oauth
+
+import (
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/plugin/provider"
+)
+
+// Facebook signs people in with a Facebook account.
+//
+//	facebook [<id> <secret>] {
+//		graph_version <vNN.0>
+//	}
+//
+// Without id and secret they are taken from FACEBOOK_CLIENT_ID and
+// FACEBOOK_CLIENT_SECRET: the app's ID and secret. Switch on "Require App
+// Secret" in the app's settings: a stolen access token is then worth nothing
+// without the secret.
+//
+// An address counts as verified where Facebook hands one out, which it says
+// only of those it takes for valid: the weakest word of all brands. Write
+// email_trust unverified where that is not enough.
+//
+// Facebook has PKCE only, and in testing, for its OpenID Connect flow; in this
+// one nothing guards against a code that was stolen from another browser and
+// slipped into this one. What remains is the state, which is bound to the
+// browser and works once, and the code, which works once and only with our
+// secret and callback URL.
+type Facebook struct {
+	provider.Options
+	Server
+
+	// The version of the Graph API to ask, such as v26.0. Each works for about
+	// two years; Caddy's log says when Facebook answers with another. An app can
+	// use those that were current when it was made, and later ones.
+	// Default: v26.0.
+	GraphVersion string `json:"graph_version,omitempty"`
+
+	// Where the Graph API is, without its version. Default:
+	// https://graph.facebook.com.
+	APIURL string `json:"api_url,omitempty"`
+
+	party
+	version string
+	warned  sync.Once
+}
+
+// graphVersion was the latest on 21 November 2026: published on 29 July 2026,
+// it works until two years after its successor comes. An older default would
+// fail for apps made since, which can't use it.
+const graphVersion = "v26.0"
+
+const facebookIssuer = "https://www.facebook.com"
+
+// CaddyModule returns the module's ID.
+func (*Facebook) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "login.providers.facebook", New: func() caddy.Module { return new(Facebook) }}
+}
+
+var facebookDefaults = provider.Defaults{
+	Name:         "facebook",
+	Label:        "Facebook",
+	ClientID:     "{env.FACEBOOK_CLIENT_ID}",
+	ClientSecret: "{env.FACEBOOK_CLIENT_SECRET}",
+}
+
+// UnmarshalCaddyfile reads the block shown at Facebook.
+func (f *Facebook) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	return f.Unmarshal(d, facebookDefaults, f.option)
+}
+
+func (f *Facebook) option(d *caddyfile.Dispenser) error {
+	switch d.Val() {
+	case "graph_version":
+		return provider.Checked(d, &f.GraphVersion, checkVersion)
+	default:
+		return provider.Rest(d, []string{"graph_version"},
+			provider.Without{Part: &f.Options, Not: []string{"groups"}}, f.addresses("api_url", &f.APIURL))
+	}
+}
+
+var versionForm = regexp.MustCompile(`^v[1-9][0-9]{0,2}\.[0-9]{1,2}$`)
+
+func checkVersion(version string) error {
+	if !versionForm.MatchString(version) {
+		return fmt.Errorf("graph_version: %q is no version: write one like %s", provider.Cut(version, 20), graphVersion)
+	}
+	return nil
+}
+
+// Provision checks the settings and resolves placeholders. It touches no
+// network.
+func (f *Facebook) Provision(caddy.Context) error {
+	if f.Groups != "" {
+		return errors.New("groups: facebook lists none: remove it")
+	}
+	f.version = cmp.Or(f.GraphVersion, graphVersion)
+	if err := checkVersion(f.version); err != nil {
+		return err
+	}
+	at, err := f.Server.resolve("api_url", f.APIURL)
+	if err != nil {
+		return err
+	}
+	if at.api == "" {
+		at.api, at.Issuer = "https://graph.facebook.com", cmp.Or(at.Issuer, facebookIssuer)
+	}
+	at.api = strings.TrimSuffix(at.api, "/") + "/" + f.version
+	at.AuthURL = cmp.Or(at.AuthURL, facebookIssuer+"/"+f.version+"/dialog/oauth")
+	at.TokenURL = cmp.Or(at.TokenURL, at.api+"/oauth/access_token")
+	at.Issuer = cmp.Or(at.Issuer, originOf(at.api))
+	return f.setUp(&f.Options, at, brand{
+		key:         "facebook",
+		defaults:    facebookDefaults,
+		scopes:      []string{"email", "public_profile"},
+		refusesPKCE: true,
+		who:         f.who,
+	})
+}
+
+// who asks for the person. The id is of this person for this app: another app
+// knows them by another.
+func (f *Facebook) who(ctx context.Context, b bearer) (guest.Profile, error) {
+	answer, err := b.ask(ctx, "me", f.me(b.tokens.Access))
+	if err != nil {
+		return guest.Profile{}, err
+	}
+	f.notice(answer.Header.Get("Facebook-Api-Version"))
+	person, err := read("me", answer)
+	if err != nil {
+		return guest.Profile{}, err
+	}
+	if person.Has("error") {
+		return guest.Profile{}, provider.Fail(guest.Refused, "me answered with an error")
+	}
+	id, err := number(person, "id")
+	if err != nil {
+		return guest.Profile{}, err
+	}
+	email := plainAddress(person, "email")
+	return guest.Profile{
+		Subject:    id,
+		Email:      email,
+		EmailTrust: f.Trust(email, true),
+		Name:       provider.Display(person.Text("name")),
+		Picture:    picture(person),
+	}, nil
+}
+
+// me is the address that tells who somebody is. appsecret_proof shows that the
+// call is the app's own; it is no secret: nothing is to be had with it but
+// together with the token, which stays in the header.
+func (f *Facebook) me(access string) string {
+	_, secret := f.options.Client()
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(access))
+	query := url.Values{
+		"fields":          {"id,name,email,picture"},
+		"appsecret_proof": {hex.EncodeToString(mac.Sum(nil))},
+	}
+	return f.at.api + "/me?" + query.Encode()
+}
+
+// picture is the person's own: the silhouette that stands for a missing one is
+// none.
+func picture(person provider.Claims) string {
+	if person.At("picture.data.is_silhouette").Proven("picture.data.is_silhouette") {
+		return ""
+	}
+	return provider.Picture(person.At("picture.data.url").Text("picture.data.url"))
+}
+
+// notice says once that Facebook answered with another version than was asked
+// for, as it does when that one has come to its end.
+func (f *Facebook) notice(answered string) {
+	if answered == f.version || !versionForm.MatchString(answered) {
+		return
+	}
+	f.warned.Do(func() {
+		f.env.Log.Warn("Facebook answers with another version of its Graph API: write graph_version with one that it still has",
+			"provider", f.InstanceName(), "asked", f.version, "answered", answered)
+	})
+}
+
+var (
+	_ caddy.Module          = (*Facebook)(nil)
+	_ caddy.Provisioner     = (*Facebook)(nil)
+	_ caddyfile.Unmarshaler = (*Facebook)(nil)
+	_ guest.Provider        = (*Facebook)(nil)
+)

@@ -1,0 +1,224 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/plugin/provider"
+)
+
+// maxAnswer is what an API may answer at most, in bytes after decompression:
+// 100 of GitHub's teams have about 350 KiB.
+const maxAnswer = 1 << 20
+
+// brand is what one kind of server is. Zero fields mean nothing special.
+type brand struct {
+	key      string // selects the button: guest.Traits.Brand
+	defaults provider.Defaults
+
+	// basic has the client secret sent in the header, not in the form.
+	basic bool
+
+	// scopes are asked for where the operator writes none; needed are asked for
+	// in any case, unless one that includes them is: see covers.
+	scopes []string
+	needed []string
+
+	// refusesPKCE is set where the server knows no code_verifier.
+	refusesPKCE bool
+
+	// switchPrompt is the prompt that has a person choose an account.
+	switchPrompt string
+
+	// who asks the API whose the access token is. The issuer is filled in.
+	who func(context.Context, bearer) (guest.Profile, error)
+}
+
+// party is our side of OAuth 2.0. A module embeds it, calls setUp from its
+// Provision, and is a guest.Provider.
+type party struct {
+	brand   brand
+	options *provider.Options
+	at      place
+	env     guest.Env
+	client  *http.Client
+}
+
+// setUp takes what the operator wrote, and the place that it amounts to.
+func (p *party) setUp(o *provider.Options, at place, b brand) error {
+	if err := o.Resolve(b.defaults); err != nil {
+		return err
+	}
+	p.options, p.at, p.brand = o, at, b
+	return nil
+}
+
+// Open takes what the house lends. It touches no network.
+func (p *party) Open(env guest.Env) error {
+	if p.options == nil {
+		return errors.New("provider was not provisioned")
+	}
+	p.env = env
+	if env.Log == nil {
+		p.env.Log = slog.New(slog.DiscardHandler)
+	}
+	p.client = env.Client(p.at.own...)
+	return nil
+}
+
+// Traits says how the house treats this provider.
+func (p *party) Traits() guest.Traits { return p.options.Describe(p.brand.key, false) }
+
+// Begin returns the address at the server that the browser is sent to: the
+// code flow with state and PKCE, always, but for a brand that knows no PKCE.
+func (p *party) Begin(_ context.Context, a guest.Attempt) (string, error) {
+	if a.State == "" || a.Verifier == "" {
+		return "", errors.New("attempt lacks a state or verifier")
+	}
+	id, _ := p.options.Client()
+	params := url.Values{
+		"response_type": {"code"},
+		"client_id":     {id},
+		"redirect_uri":  {a.RedirectURI},
+		"state":         {a.State},
+	}
+	if scopes := p.scopes(); len(scopes) > 0 {
+		params.Set("scope", strings.Join(scopes, " "))
+	}
+	if !p.brand.refusesPKCE {
+		provider.Challenge(params, a.Verifier)
+	}
+	if a.SwitchAccount && p.brand.switchPrompt != "" {
+		params.Set("prompt", p.brand.switchPrompt)
+	}
+	return provider.AuthorizationURL(p.at.AuthURL, params)
+}
+
+func (p *party) scopes() []string {
+	scopes := slices.Clone(p.options.Scopes)
+	if len(scopes) == 0 {
+		scopes = slices.Clone(p.brand.scopes)
+	}
+	for _, need := range p.brand.needed {
+		if !covers(scopes, need) {
+			scopes = append(scopes, need)
+		}
+	}
+	return scopes
+}
+
+// Finish turns the server's answer into a Profile, in at most 10 s.
+func (p *party) Finish(ctx context.Context, a guest.Attempt, answer url.Values) (guest.Profile, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	code, err := provider.Code(answer, p.isIssuer, false)
+	if err != nil {
+		return guest.Profile{}, err
+	}
+	tokens, err := p.exchange(ctx, a, code)
+	if err != nil {
+		return guest.Profile{}, err
+	}
+	profile, err := p.brand.who(ctx, bearer{p, tokens})
+	if err != nil {
+		return guest.Profile{}, err
+	}
+	profile.Issuer = p.at.Issuer
+	return profile, nil
+}
+
+// isIssuer compares the iss of an answer with the issuer that the operator
+// wrote. Where there is none, each provider's own callback address keeps
+// servers apart.
+func (p *party) isIssuer(iss string) bool { return p.at.said == "" || iss == p.at.said }
+
+func (p *party) exchange(ctx context.Context, a guest.Attempt, code string) (provider.Tokens, error) {
+	id, secret := p.options.Client()
+	grant := provider.Grant{
+		TokenURL: p.at.TokenURL, ClientID: id, Secret: secret, Basic: p.brand.basic,
+		Code: code, RedirectURI: a.RedirectURI, Verifier: a.Verifier,
+	}
+	if p.brand.refusesPKCE {
+		grant.Verifier = ""
+	}
+	return grant.Spend(ctx, p.client)
+}
+
+// bearer asks the API for whoever just signed in.
+type bearer struct {
+	*party
+	tokens provider.Tokens
+}
+
+// ask returns the API's answer, with any status below 500 but 429.
+func (b bearer) ask(ctx context.Context, what, address string) (provider.Answer, error) {
+	return provider.Call{What: what, Address: address, Access: b.tokens.Access, Max: maxAnswer}.Make(ctx, b.client)
+}
+
+// object asks for one JSON object, which must come with status 200.
+func (b bearer) object(ctx context.Context, what, address string) (provider.Claims, error) {
+	answer, err := b.ask(ctx, what, address)
+	if err != nil {
+		return nil, err
+	}
+	return read(what, answer)
+}
+
+func read(what string, answer provider.Answer) (provider.Claims, error) {
+	if answer.Status != http.StatusOK {
+		return nil, provider.Fail(guest.Refused, "%s answered %d", what, answer.Status)
+	}
+	claims, err := provider.ParseClaims(answer.Body)
+	if err != nil {
+		return nil, provider.Untrusted("reading %s: %w", what, err)
+	}
+	return claims, nil
+}
+
+// granted reports whether the token has the scope, as far as the server said:
+// one that does not say is asked, and answers for itself.
+func (b bearer) granted(scope string) bool {
+	granted := strings.FieldsFunc(b.tokens.Scope, func(r rune) bool { return r == ',' || r == ' ' })
+	return len(granted) == 0 || covers(granted, scope)
+}
+
+// wider are GitHub's scopes that include a narrower one.
+var wider = map[string][]string{
+	"user:email": {"user"},
+	"read:org":   {"write:org", "admin:org"},
+}
+
+func covers(scopes []string, scope string) bool {
+	return slices.ContainsFunc(scopes, func(s string) bool {
+		return s == scope || slices.Contains(wider[scope], s)
+	})
+}
+
+// plainAddress is the text at path where it is one plain address, else empty:
+// an address that mail can't reach helps nobody.
+func plainAddress(c provider.Claims, path string) string {
+	email := c.At(path).Text(path)
+	if provider.Domain(email) == "" {
+		return ""
+	}
+	return email
+}
+
+// number is a claim that is a whole number, digit for digit.
+func number(c provider.Claims, name string) (string, error) {
+	id, err := c.ID(name)
+	if err == nil && strings.Trim(id, "0123456789") != "" {
+		err = errors.New("claim " + name + " is no number")
+	}
+	if err != nil {
+		return "", provider.Untrusted("identifying the person: %w", err)
+	}
+	return id, nil
+}
