@@ -42,8 +42,8 @@ type App struct {
 }
 
 // What one network may have written into the log about sign-ins that could not
-// begin: a company whose provider is down, and a flood no more than that. The
-// metrics count all.
+// begin and requests that something of ours failed: a company whose provider is
+// down, and a flood no more than that. The metrics count all.
 const (
 	noiseBurst = 100
 	noiseEvery = time.Second

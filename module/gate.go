@@ -316,11 +316,12 @@ func broken(status int, err error) refusal {
 	}
 }
 
-// refuse answers for the app. What failed of ours is logged here, once.
+// refuse answers for the app. What failed of ours is logged here.
 func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, v *visit, why refusal) error {
 	requests.failed.Inc()
 	id := requestID(r)
-	if why.err != nil {
+	// A broken store is told now and then, not once for each request.
+	if why.err != nil && g.app.noise.Allow(clientIP(r.Context()), g.now()) {
 		g.app.complain(why.err, id)
 	}
 	if why.status == http.StatusServiceUnavailable {
