@@ -15,7 +15,7 @@ import (
 // client talks to the app and no longer to us.
 func (g *Guard) stripConnection(h http.Header) {
 	lines, upgrade := h["Connection"], h["Upgrade"]
-	if lines == nil && upgrade == nil {
+	if upgrade == nil && isUsual(lines) {
 		return
 	}
 	c := connection{upgrades: len(upgrade) == 1 && is(upgrade[0], "websocket")}
@@ -30,6 +30,11 @@ func (g *Guard) stripConnection(h http.Header) {
 		g.stripNominated(h, line)
 	}
 	c.write(h)
+}
+
+// isUsual reports whether there is nothing to do, for what browsers send.
+func isUsual(lines []string) bool {
+	return len(lines) == 0 || len(lines) == 1 && (lines[0] == "keep-alive" || lines[0] == "close")
 }
 
 // stripNominated deletes the fields that one Connection line names.
