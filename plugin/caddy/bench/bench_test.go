@@ -156,3 +156,13 @@ func TestBenchmarksAreRead(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// With a little less memory than plain Caddy the gate was "not measured".
+func TestLessIsAMeasurement(t *testing.T) {
+	if got := exactly(-3.1); !got.known() || got.String() != "-3.10 (-3.10–-3.10)" {
+		t.Errorf("%s", got)
+	}
+	if new(spread).known() {
+		t.Error("nothing is a measurement")
+	}
+}

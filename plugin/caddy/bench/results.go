@@ -60,7 +60,9 @@ func spreadOf(values []float64) spread {
 	return spread{(sorted[(n-1)/2] + sorted[n/2]) / 2, sorted[0], sorted[n-1]}
 }
 
-func (s spread) known() bool { return s.Median > 0 && !math.IsInf(s.Median, 0) }
+func (s spread) known() bool {
+	return s.Median != 0 && !math.IsInf(s.Median, 0) && !math.IsNaN(s.Median)
+}
 
 func (s spread) String() string {
 	if !s.known() {
