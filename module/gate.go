@@ -224,17 +224,17 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 		return g.portal.ServeHTTP(w, r, v)
 	}
 	if isTunnel(r) {
-		return g.refuse(w, r, v, tunnel)
+		return g.refuse(w, r, tunnel)
 	}
 	if isForeignSocket(r, v) {
-		return g.refuse(w, r, v, foreignSocket)
+		return g.refuse(w, r, foreignSocket)
 	}
 	rules, err := g.ruleFor(r) // who may pass here?
 	if err != nil {
-		return g.refuse(w, r, v, broken(http.StatusInternalServerError, fmt.Errorf("matching rules: %w", err)))
+		return g.refuse(w, r, broken(http.StatusInternalServerError, fmt.Errorf("matching rules: %w", err)))
 	}
 	if err := v.recognise(r); err != nil && !rules.isPublic() {
-		return g.refuse(w, r, v, broken(http.StatusServiceUnavailable, fmt.Errorf("reading session: %w", err)))
+		return g.refuse(w, r, broken(http.StatusServiceUnavailable, fmt.Errorf("reading session: %w", err)))
 	}
 	known := v.known(g)
 	known.setPlaceholders(r)
@@ -295,12 +295,11 @@ var errNotAdmitted = errors.New("this account may not use this site")
 type refusal struct {
 	status              int
 	code, title, detail string
-	kind                page.Kind
 	err                 error
 }
 
 var foreignSocket = refusal{
-	status: http.StatusForbidden, code: "foreign_origin", title: "Foreign origin", kind: page.CrossSite,
+	status: http.StatusForbidden, code: "foreign_origin", title: "Foreign origin",
 	detail: "WebSockets may be opened only from this site's own pages.",
 }
 
@@ -311,13 +310,13 @@ var tunnel = refusal{
 
 func broken(status int, err error) refusal {
 	return refusal{
-		status: status, code: "unavailable", title: "Sign-in is not available", kind: page.Unavailable,
+		status: status, code: "unavailable", title: "Sign-in is not available",
 		detail: "Please try again in a moment.", err: err,
 	}
 }
 
 // refuse answers for the app. What failed of ours is logged here.
-func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, v *visit, why refusal) error {
+func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, why refusal) error {
 	requests.failed.Inc()
 	id := requestID(r)
 	// A broken store is told now and then, not once for each request.
@@ -329,7 +328,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, v *visit, why refu
 	}
 	refuseBody(w, r)
 	if why.err != nil && isNavigation(r) {
-		g.portal.pages.Trouble(w, r, page.Trouble{Kind: why.kind, Retry: returnAddress(r, g.settings.Pages.Path), RequestID: id})
+		g.portal.pages.Trouble(w, r, page.Trouble{Kind: page.Unavailable, Retry: returnAddress(r, g.settings.Pages.Path), RequestID: id})
 		return nil
 	}
 	page.WriteProblem(w, page.Problem{Status: why.status, Code: why.code, Title: why.title, Detail: why.detail, RequestID: id})

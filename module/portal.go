@@ -68,7 +68,7 @@ func (p *portal) serve(w http.ResponseWriter, r *http.Request, v *visit, room *r
 		return p.trouble(w, r, v, trouble{kind: page.NotFound})
 	}
 	if unknown != nil && !room.withoutStore {
-		return p.gate.refuse(w, r, v, broken(http.StatusServiceUnavailable, fmt.Errorf("reading session: %w", unknown)))
+		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, fmt.Errorf("reading session: %w", unknown)))
 	}
 	return room.serve(w, r, v)
 }
@@ -267,7 +267,7 @@ func (p *portal) begin(w http.ResponseWriter, r *http.Request, v *visit, provide
 	}
 	house, err := p.gate.app.door.enter()
 	if err != nil {
-		return p.gate.refuse(w, r, v, broken(http.StatusServiceUnavailable, err))
+		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
 	name, query := provider.Traits().Name, original(r).Query()
 	attempt, cookie, drop, err := house.attempts.Begin(v.base, v.scope, signin.Attempt{
@@ -315,7 +315,7 @@ func attempts(v *visit) []signin.Cookie {
 func (p *portal) callback(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider) error {
 	house, err := p.gate.app.door.enter()
 	if err != nil {
-		return p.gate.refuse(w, r, v, broken(http.StatusServiceUnavailable, err))
+		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
 	v.house = house
 	if !house.callbacks.Allow(clientIP(r.Context()), p.gate.now()) {
