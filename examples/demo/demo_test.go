@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-login/caddy-login/module/logintest/e2e"
 )
 
 // demo is a running one, and a browser in front of it.
@@ -44,20 +46,10 @@ func (n *notes) String() string {
 	return n.b.String()
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 func flags(t *testing.T) (port int, args []string) {
-	port = freePort(t)
+	port = e2e.FreePort(t)
 	return port, []string{
-		fmt.Sprint("-port=", port), fmt.Sprint("-provider-port=", freePort(t)), fmt.Sprint("-app-port=", freePort(t)),
+		fmt.Sprint("-port=", port), fmt.Sprint("-provider-port=", e2e.FreePort(t)), fmt.Sprint("-app-port=", e2e.FreePort(t)),
 	}
 }
 
@@ -211,7 +203,7 @@ func TestDemoStopsThoughAStreamIsOpen(t *testing.T) {
 
 func TestSilentConnectionDoesNotKeepAServerFromStopping(t *testing.T) {
 	var stops closers
-	port := freePort(t)
+	port := e2e.FreePort(t)
 	if err := serve(newApp(), "127.0.0.1", port, "-app-port", &stops); err != nil {
 		t.Fatal(err)
 	}

@@ -2,14 +2,13 @@
 // an app behind it that records what it receives, the certified oidc-provider
 // in front, and a real Chromium or a plain HTTP client as the visitor.
 //
-// Everything listens on loopback and on ports that were free a moment ago.
+// Everything listens on loopback, on ports that are this test's alone.
 // Nothing outlives the test that started it, also when that is killed. What a
 // machine lacks is skipped by name; with CI=true it is a failure.
 package e2e
 
 import (
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -51,17 +50,6 @@ func Eventually(t testing.TB, within time.Duration, what string, done func() boo
 			t.Fatalf("waited %s in vain for %s", within, what)
 		}
 	}
-}
-
-// FreePort is a TCP port of 127.0.0.1 that nobody listened on a moment ago.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("looking for a free port: %v", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // moduleRoot is the directory of go.mod above the running test.

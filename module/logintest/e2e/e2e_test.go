@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -169,4 +170,25 @@ func TestConsoleErrorsAreHeard(t *testing.T) {
 		defer browser.console.mu.Unlock()
 		return len(browser.console.errors) == 2
 	})
+}
+
+func TestPortIsOneTestsAlone(t *testing.T) {
+	port := FreePort(t)
+	if reserve(t, port) {
+		t.Errorf("port %d was given twice", port)
+	}
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", FreePort(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	taken := l.Addr().(*net.TCPAddr).Port
+	if isFree(taken) {
+		t.Errorf("port %d counts as free, and somebody listens on it", taken)
+	}
+	var again int
+	t.Run("a test that ends", func(t *testing.T) { again = FreePort(t) })
+	if !reserve(t, again) {
+		t.Errorf("port %d stays taken after its test", again)
+	}
 }

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"fmt"
+	"net"
 	"os/exec"
 	"syscall"
 )
@@ -9,4 +11,14 @@ import (
 // was killed cannot run its cleanups.
 func dieWithUs(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+}
+
+// claim gives a port to this test among all of this machine. A socket of the
+// kernel's own name space needs no file, and goes when the process does.
+func claim(port int) (release func(), err error) {
+	l, err := net.Listen("unix", fmt.Sprintf("@caddy-login-test-port-%d", port))
+	if err != nil {
+		return nil, err
+	}
+	return func() { l.Close() }, nil
 }
