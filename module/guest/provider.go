@@ -58,6 +58,35 @@ type Traits struct {
 
 	// Email says what an address from this provider is good for.
 	Email EmailRules
+
+	// Tokens says what becomes of the tokens that this provider issues. Where
+	// it keeps some, the provider is a Renewer.
+	Tokens TokenRules
+
+	// StaysSignedIn has a sign-out here leave the person's session at the
+	// provider alone, also where the provider is a SessionEnder.
+	StaysSignedIn bool
+
+	// SendsLogouts is set where the provider may send logout tokens. The
+	// provider is then a LogoutReader.
+	SendsLogouts bool
+}
+
+// TokenRules are what the operator wants of a provider's tokens. The zero
+// value keeps none.
+type TokenRules struct {
+	// Keep has the house keep Profile.Tokens, sealed, as long as the session
+	// lives, and have them renewed before they expire.
+	Keep bool
+
+	// Header is where the app receives the access token; empty: nowhere. It
+	// needs Keep.
+	Header string
+
+	// Revalidate is how old the provider's last word about a session's account
+	// may be. The house then has the tokens renewed. Zero: as old as the
+	// session. It needs Keep.
+	Revalidate time.Duration
 }
 
 // reserved are the first path elements that belong to the house: a provider of
@@ -142,10 +171,104 @@ type Profile struct {
 	AuthMethods []string
 	AuthTime    time.Time
 
-	// SessionID is the provider's `sid`, for back-channel logout. IDToken is
-	// the raw token, for the logout hint.
-	SessionID string
-	IDToken   Secret
+	// TokenSubject and SessionID are the ID token's `sub` and `sid`: what later
+	// tokens name the person and the session by. IssuedAt is its `iat`. All are
+	// zero where there is no ID token.
+	TokenSubject string
+	SessionID    string
+	IssuedAt     time.Time
+
+	// IDToken is the raw token, for SessionEnder; empty where the provider has
+	// no use for it.
+	IDToken Secret
+
+	// Tokens are for the house to keep, where Traits.Tokens says so.
+	Tokens Tokens
+
+	// Consent is a token that revokes what the person consented to, for when
+	// they delete their account; empty where there is none. It is kept, sealed,
+	// with the account at the provider.
+	Consent Secret
+}
+
+// Tokens are what a provider issued for its own interfaces (RFC 6749 section
+// 5.1).
+type Tokens struct {
+	// Access is the access token, Refresh the token that gets another one. Both
+	// may be empty.
+	Access, Refresh Secret
+	// Expires is when Access does. Zero: the provider does not say.
+	Expires time.Time
+}
+
+// Renewer is a Provider that renews tokens, which also proves that the account
+// still stands.
+type Renewer interface {
+	Provider
+
+	// Renew trades kept tokens for new ones, in at most 10 s. It is not called
+	// twice at once for one session. What it returns must be the same person's:
+	// a token of another is an error. Where the provider sends no new refresh
+	// token, the old one is returned.
+	//
+	// ErrGrantEnded, wrapped, ends the session. Whatever else goes wrong ends
+	// nothing: the house tries again later.
+	Renew(ctx context.Context, k Kept) (Tokens, error)
+}
+
+// Kept is what the house knows of a sign-in whose tokens are to be renewed.
+type Kept struct {
+	Tokens
+	// Issuer, Subject and TokenSubject are those of the Profile.
+	Issuer, Subject, TokenSubject string
+}
+
+// ErrGrantEnded means that the provider itself said that a person's consent or
+// account is no more: `invalid_grant` (RFC 6749 section 5.2) and its like.
+var ErrGrantEnded = errors.New("the provider ended what it granted")
+
+// SessionEnder is a Provider that can end a person's session there as well
+// (OpenID Connect RP-Initiated Logout 1.0).
+type SessionEnder interface {
+	Provider
+
+	// EndSession returns the absolute address that the browser is sent to once
+	// it is signed out here, or "" where the provider has none. It may fetch
+	// discovery metadata and must give up within 3 s.
+	EndSession(ctx context.Context, f Farewell) (string, error)
+}
+
+// Farewell is one sign-out.
+type Farewell struct {
+	// IDToken is the Profile's, as a hint; it may be empty.
+	IDToken Secret
+	// ReturnTo is where the browser comes back to, and State what it brings.
+	ReturnTo, State string
+}
+
+// LogoutReader is a Provider that says by itself that somebody signed out
+// there (OpenID Connect Back-Channel Logout 1.0).
+type LogoutReader interface {
+	Provider
+
+	// ReadLogout makes every check of section 2.6 but the one for replay, which
+	// is the house's. An error with the reason Unavailable means that it could
+	// not be made; any other, that the token is not to be believed.
+	ReadLogout(ctx context.Context, token Secret) (Logout, error)
+}
+
+// Logout is what a logout token says, once it is believed.
+type Logout struct {
+	// Issuer is spelt as in the Profile.
+	Issuer string
+	// Subject and SessionID are the token's `sub` and `sid`; one of them may be
+	// empty. With a SessionID it is that session that ended, else all of the
+	// Subject's.
+	Subject, SessionID string
+	// ID is the token's `jti`: it works once.
+	ID string
+	// IssuedAt is its `iat`, Expires until when it could be believed again.
+	IssuedAt, Expires time.Time
 }
 
 // Trust is what a provider's word about an address is worth.

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
 	"github.com/caddy-login/caddy-login/module/guest"
@@ -49,6 +50,12 @@ func (o *Options) Consume(d *caddyfile.Dispenser) (bool, error) {
 			_, err := Domains("authoritative_domains", names)
 			return err
 		})
+	case "tokens":
+		return true, o.readTokens(d)
+	case "revalidate":
+		return true, o.readRevalidate(d)
+	case "provider_logout":
+		return true, Switch(d, &o.ProviderLogout)
 	case "native_client_ids":
 		return true, Texts(d, &o.NativeClientIDs)
 	default:
@@ -61,8 +68,43 @@ func (*Options) Words() []string {
 	return []string{
 		"name", "client_id", "client_secret", "scopes", "label", "email_trust", "use_email_as_identifier",
 		"allow_email_account_merge", "verify_email", "merge_confirmation", "groups", "authoritative_domains",
-		"native_client_ids",
+		"native_client_ids", "tokens", "revalidate", "provider_logout",
 	}
+}
+
+// readTokens reads: tokens keep, or tokens forward [<header>].
+func (o *Options) readTokens(d *caddyfile.Dispenser) error {
+	args := d.RemainingArgs()
+	switch {
+	case o.Tokens != "":
+		return d.Err("tokens is given twice: write it once")
+	case len(args) == 1 && slices.Contains(tokenWords, args[0]):
+		o.Tokens = args[0]
+	case len(args) == 2 && args[0] == "forward" && args[1] != "":
+		o.Tokens, o.TokenHeader = args[0], args[1]
+	default:
+		return d.Err("write 'tokens keep', or 'tokens forward [<header>]'")
+	}
+	return nil
+}
+
+func (o *Options) readRevalidate(d *caddyfile.Dispenser) error {
+	var written string
+	if o.Revalidate != 0 {
+		return d.Err("revalidate is given twice: write it once")
+	}
+	if err := Text(d, &written); err != nil {
+		return err
+	}
+	every, err := caddy.ParseDuration(written)
+	if err != nil || every <= 0 {
+		return d.Errf("revalidate '%s' is no time: write one like 15m", written)
+	}
+	o.Revalidate = caddy.Duration(every)
+	if err := o.checkTokens(); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
 }
 
 // Rest reads the current option by the first part that knows it. Where none

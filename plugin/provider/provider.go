@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -73,6 +74,26 @@ type Options struct {
 	// authoritative` holds for these domains alone. Exact names: a subdomain
 	// needs an entry of its own.
 	AuthoritativeDomains []string `json:"authoritative_domains,omitempty"`
+
+	// What becomes of the tokens that the provider issues: `keep` keeps them,
+	// sealed, and renews them, as long as the session lives; `forward` sends the
+	// access token to the app as well. Default: they are dropped once the person
+	// is known.
+	Tokens string `json:"tokens,omitempty"`
+
+	// With `tokens forward`: the header in which the app receives the access
+	// token. Default: X-Forwarded-Access-Token.
+	TokenHeader string `json:"token_header,omitempty"`
+
+	// How old the provider's last word about an account may be, at least 1m: who
+	// is disabled there is signed out here after that time. The provider must
+	// issue what it takes to ask again. A provider that does not answer signs
+	// nobody out. Default: it is asked at the sign-in only.
+	Revalidate caddy.Duration `json:"revalidate,omitempty"`
+
+	// Whether signing out here goes on to sign out at the provider, where it has
+	// an address for that. Default: true.
+	ProviderLogout *bool `json:"provider_logout,omitempty"`
 
 	// Client IDs of this operator's native apps, whose tokens from this
 	// provider are taken as well. Default: none.
@@ -145,8 +166,38 @@ func (o *Options) check() error {
 		guest.CheckName(o.name),
 		OneOf("email_trust", o.EmailTrust, trusts...),
 		OneOf("merge_confirmation", o.MergeConfirmation, confirmations...),
+		OneOf("tokens", o.Tokens, tokenWords...),
+		o.checkTokens(),
 		noneEmpty("scopes", o.Scopes),
 	)
+}
+
+var tokenWords = []string{"keep", "forward"}
+
+// shortestRevalidate keeps a busy site from asking the provider all the time.
+const shortestRevalidate = caddy.Duration(time.Minute)
+
+func (o *Options) checkTokens() error {
+	switch {
+	case o.TokenHeader != "" && o.Tokens != "forward":
+		return errors.New("token_header is only for 'tokens forward': write that, or remove it")
+	case o.Revalidate != 0 && o.Revalidate < shortestRevalidate:
+		return fmt.Errorf("revalidate %s is too often: write at least 1m", time.Duration(o.Revalidate))
+	default:
+		return nil
+	}
+}
+
+// KeepsTokens reports whether anything is to be done with tokens after the
+// sign-in.
+func (o *Options) KeepsTokens() bool { return o.Tokens != "" || o.Revalidate != 0 }
+
+func (o *Options) tokenRules() guest.TokenRules {
+	rules := guest.TokenRules{Keep: o.KeepsTokens(), Revalidate: time.Duration(o.Revalidate)}
+	if o.Tokens == "forward" {
+		rules.Header = cmp.Or(o.TokenHeader, "X-Forwarded-Access-Token")
+	}
+	return rules
 }
 
 // Client returns the resolved client ID and secret. Neither is empty, but for
@@ -172,6 +223,8 @@ func (o *Options) Describe(brand string, formPost bool) guest.Traits {
 			Verify:       o.VerifyEmail != nil && *o.VerifyEmail,
 			Confirmation: cmp.Or(o.MergeConfirmation, "auto"),
 		},
+		Tokens:        o.tokenRules(),
+		StaysSignedIn: o.ProviderLogout != nil && !*o.ProviderLogout,
 	}
 }
 
