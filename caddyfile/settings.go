@@ -33,16 +33,17 @@ type option struct {
 
 // options is the grammar: every word that a site and the global option know.
 var options = map[string]option{
-	"allow":   {usage: "allow [<matcher>] <who...>", read: (*block).allow, repeats: true},
-	"cookie":  {usage: "cookie { ... } around lines name <name>, domain <domain>", read: (*block).cookie},
-	"headers": {usage: "headers <preset...>, or headers [<preset...>] { ... } around lines <header> <value>", read: (*block).headers},
-	"mail":    {usage: "mail <mailer> [<args...>] { ... }", read: (*block).mail},
-	"origin":  {usage: "origin <url...>", read: (*block).origin, repeats: true},
-	"pages":   {usage: "pages <path>, or pages [<path>] { ... } around lines title <text>, forbidden page|handle_errors", read: (*block).pages},
-	"role":    {usage: "role <name> <who...>", read: (*block).role, repeats: true},
-	"session": {usage: "session <lifetime> [idle <duration>]", read: (*block).session},
-	"signup":  {usage: "signup on|off|invited", read: (*block).signup},
-	"store":   {usage: "store <module> [<args...>] { ... }", read: (*block).openStore, global: true},
+	"allow":           {usage: "allow [<matcher>] <who...>", read: (*block).allow, repeats: true},
+	"cookie":          {usage: "cookie { ... } around lines name <name>, domain <domain>", read: (*block).cookie},
+	"headers":         {usage: "headers <preset...>, or headers [<preset...>] { ... } around lines <header> <value>", read: (*block).headers},
+	"mail":            {usage: "mail <mailer> [<args...>] { ... }", read: (*block).mail},
+	"origin":          {usage: "origin <url...>", read: (*block).origin, repeats: true},
+	"pages":           {usage: "pages <path>, or pages [<path>] { ... } around lines title <text>, forbidden page|handle_errors", read: (*block).pages},
+	"provider_logout": {usage: "provider_logout on|off", read: (*block).providerLogout},
+	"role":            {usage: "role <name> <who...>", read: (*block).role, repeats: true},
+	"session":         {usage: "session <lifetime> [idle <duration>]", read: (*block).session},
+	"signup":          {usage: "signup on|off|invited", read: (*block).signup},
+	"store":           {usage: "store <module> [<args...>] { ... }", read: (*block).openStore, global: true},
 }
 
 // block is one login under way: what the directive and the global option read
@@ -365,14 +366,21 @@ func (b *block) fields(fields map[string]field) error {
 }
 
 func (b *block) signup() error {
+	return b.choice(&b.settings.Signup, "on", "off", "invited")
+}
+
+func (b *block) providerLogout() error { return b.choice(&b.settings.ProviderLogout, "on", "off") }
+
+// choice reads the line's one argument, which must be one of words.
+func (b *block) choice(to *string, words ...string) error {
 	args, err := b.args(1, 1)
 	if err != nil {
 		return err
 	}
-	if words := []string{"on", "off", "invited"}; !slices.Contains(words, args[0]) {
-		return b.Errf("unknown signup '%s' (choose %s)", args[0], list(words))
+	if !slices.Contains(words, args[0]) {
+		return b.Errf("unknown %s '%s' (choose %s)", b.word, args[0], list(words))
 	}
-	b.settings.Signup = args[0]
+	*to = args[0]
 	return nil
 }
 

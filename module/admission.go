@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -18,8 +17,12 @@ import (
 	"github.com/caddy-login/caddy-login/module/signin"
 )
 
-// landedFor is how long a browser keeps the mark that a sign-in succeeded.
-const landedFor = time.Minute
+// landedFor is how long a browser keeps the mark that a sign-in succeeded, and
+// lastFor how long it knows by which provider.
+const (
+	landedFor = time.Minute
+	lastFor   = 365 * 24 * time.Hour
+)
 
 // admit makes the profile a user and the user a session, in one transaction:
 // there is no user without the session they came for, and of two sessions of
@@ -36,6 +39,9 @@ func (p *portal) admit(w http.ResponseWriter, r *http.Request, v *visit, provide
 		if admitted, err = identity.Admit(tx, arrival); err != nil {
 			return err
 		}
+		if err := p.keepConsent(tx, v, admitted, profile); err != nil {
+			return err
+		}
 		begun, err = v.house.sessions.Start(tx, ticket, p.newSession(r, v, provider, profile, admitted.Person))
 		return err
 	})
@@ -45,8 +51,19 @@ func (p *portal) admit(w http.ResponseWriter, r *http.Request, v *visit, provide
 	p.forget(r, v, admitted)
 	v.set(w, v.base, ticket.Cookie, time.Duration(p.gate.settings.Session.Lifetime))
 	v.set(w, v.landed(), "1", landedFor)
+	v.set(w, v.last(), arrival.Traits.Name, lastFor)
 	p.gate.app.signedIn(r, arrival.Traits.Name, begun, admitted)
 	return p.redirect(w, attempt.Return)
+}
+
+// keepConsent keeps what revokes the person's consent at the provider, sealed
+// for their account there.
+func (p *portal) keepConsent(tx guest.Tx, v *visit, admitted identity.Admitted, profile guest.Profile) error {
+	if profile.Consent == "" {
+		return nil
+	}
+	key := admitted.Person.Identity.Key()
+	return identity.KeepConsent(tx, key, v.house.ring.SealAtRest("consent/"+string(key), []byte(profile.Consent)))
 }
 
 // forget has the next requests read anew what this sign-in changed: the
@@ -77,12 +94,41 @@ func (p *portal) newSession(r *http.Request, v *visit, provider guest.Provider, 
 	if authTime.IsZero() {
 		authTime = p.gate.now()
 	}
+	traits := provider.Traits()
 	return session.New{
-		Person: person, Provider: provider.Traits().Name,
-		ProviderSession: profile.SessionID, AuthMethods: profile.AuthMethods, AuthTime: authTime,
+		Person: person, Provider: traits.Name, Origin: originOf(traits, profile), Grant: p.grantOf(traits, profile),
+		AuthMethods: profile.AuthMethods, AuthTime: authTime,
 		Lifetime: time.Duration(s.Lifetime), Idle: time.Duration(s.Idle),
 		Device: device(r), Replaces: replaced(v),
 	}
+}
+
+// originOf is what a logout token of the provider's will name the sign-in by.
+func originOf(traits guest.Traits, profile guest.Profile) session.Origin {
+	if !traits.SendsLogouts {
+		return session.Origin{}
+	}
+	return session.Origin{
+		Issuer: profile.Issuer, Subject: profile.TokenSubject, SessionID: profile.SessionID, IssuedAt: profile.IssuedAt,
+	}
+}
+
+// grantOf is what to keep of what the provider gave: the hint for its sign-out
+// unless sign-outs stay here, and the tokens where the operator wants them.
+func (p *portal) grantOf(traits guest.Traits, profile guest.Profile) *session.Grant {
+	grant := session.Grant{
+		Issuer: profile.Issuer, Subject: profile.Subject, TokenSubject: profile.TokenSubject, Proven: p.gate.now().UTC(),
+	}
+	if p.gate.endsElsewhere(traits) {
+		grant.IDToken = profile.IDToken
+	}
+	if traits.Tokens.Keep {
+		grant.Access, grant.Refresh, grant.Expires = profile.Tokens.Access, profile.Tokens.Refresh, profile.Tokens.Expires
+	}
+	if grant.IDToken == "" && grant.Access == "" && grant.Refresh == "" {
+		return nil
+	}
+	return &grant
 }
 
 // device is what the browser calls itself, for the list of sessions.
@@ -202,81 +248,11 @@ func (p *portal) notAdmitted(provider guest.Provider, row string, err error) tro
 		t.kind, t.outcome = page.SignupDisabled, "signup_disabled"
 	case errors.Is(err, identity.ErrAccountDisabled):
 		t.kind, t.outcome = page.AccountDisabled, "account_disabled"
+	case errors.Is(err, session.ErrLoggedOut):
+		t.kind, t.outcome = page.LoggedOut, "signed_out_meanwhile"
 	default:
 		t.kind, t.outcome = page.Unavailable, "unavailable"
 		t.err = fmt.Errorf("admitting: %w", err)
 	}
 	return t
-}
-
-// maxForm bounds the forms of our own pages.
-const maxForm = 8 << 10
-
-// logout asks on GET and ends the session on POST.
-func (p *portal) logout(w http.ResponseWriter, r *http.Request, v *visit) error {
-	if !allows(w, r, http.MethodGet, http.MethodHead, http.MethodPost) {
-		return p.trouble(w, r, v, trouble{kind: page.MethodNotAllowed})
-	}
-	to := p.wanted(original(r).Query().Get("return"))
-	if r.Method == http.MethodPost {
-		return p.signOut(w, r, v, to)
-	}
-	if v.live == nil {
-		p.pages.SignedOut(w, r, page.SignedOut{Again: p.signInURL(to)})
-		return nil
-	}
-	p.pages.AskSignOut(w, r, page.AskSignOut{Account: account(v.live), Return: to})
-	return nil
-}
-
-// signOut ends the session everywhere at once, before it answers.
-func (p *portal) signOut(w http.ResponseWriter, r *http.Request, v *visit, to string) error {
-	if !p.isSameOrigin(r, v) {
-		return p.trouble(w, r, v, trouble{kind: page.CrossSite})
-	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	if err := r.ParseForm(); err != nil {
-		return p.trouble(w, r, v, trouble{kind: page.BadRequest})
-	}
-	if posted := r.PostForm.Get("return"); posted != "" {
-		to = p.wanted(posted)
-	}
-	if v.live != nil {
-		if err := v.house.sessions.End(r.Context(), v.live.Key); err != nil {
-			return p.trouble(w, r, v, trouble{kind: page.Unavailable, err: err})
-		}
-		p.gate.app.ended(r, v.live, "signed_out")
-	}
-	p.dropAll(w, v)
-	next := p.base + "/logout"
-	switch {
-	case r.PostForm.Get("switch") != "":
-		next = p.base + "/?switch=1&return=" + url.QueryEscape(to)
-	case to != "/":
-		next = to
-	}
-	w.Header()["Location"] = []string{next}
-	w.Header()["Cache-Control"] = noStore
-	w.WriteHeader(http.StatusSeeOther)
-	return nil
-}
-
-func (p *portal) dropAll(w http.ResponseWriter, v *visit) {
-	v.drop(w, v.base)
-	for _, c := range v.pending {
-		v.drop(w, c.Name)
-	}
-}
-
-// isSameOrigin reports whether one of our own pages sent this form. A browser
-// that says nothing of where it comes from is not believed.
-func (p *portal) isSameOrigin(r *http.Request, v *visit) bool {
-	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
-		return false
-	}
-	from := r.Header["Origin"]
-	if len(from) == 0 {
-		return r.Header.Get("Sec-Fetch-Site") == "same-origin"
-	}
-	return len(from) == 1 && from[0] == v.origin.String()
 }

@@ -125,18 +125,16 @@ func (a *App) longestSession() time.Duration {
 // public paths work, the others get 503 until it can. A reload that would lose
 // a working one is refused.
 func (a *App) Start() error {
-	if err := a.survey(); err != nil {
-		return err
-	}
 	house, err := a.door.enter()
-	if err == nil {
+	switch {
+	case err == nil:
 		house.expect(a.longestSession())
-		return nil
-	}
-	if running() {
+	case running():
 		return err
+	default:
+		a.log.Error("store does not open; protected paths answer 503 until it does", zap.Error(err))
 	}
-	a.log.Error("store does not open; protected paths answer 503 until it does", zap.Error(err))
+	a.tellCallbacks()
 	return nil
 }
 
@@ -150,10 +148,13 @@ func running() (found bool) {
 func (a *App) Stop() error { return a.door.leave() }
 
 // Cleanup gives back what a request took that came before a Start that never
-// did.
+// did. After `caddy validate`, which starts nothing, it names the callback URLs.
 func (a *App) Cleanup() error {
 	if a.door == nil {
 		return nil
+	}
+	if a.validated() {
+		a.tellCallbacks()
 	}
 	return a.door.leave()
 }

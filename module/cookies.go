@@ -68,3 +68,7 @@ func (c *cookies) drop(w http.ResponseWriter, name string) { c.set(w, name, "", 
 // in this browser. Who comes back with it but without a session would go round
 // in circles.
 func (c *cookies) landed() string { return c.base + "-landed" }
+
+// last is the name of the cookie that has the provider this browser last
+// signed in with: a hint for its visitor, and for nobody else.
+func (c *cookies) last() string { return c.base + "-last" }

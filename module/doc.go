@@ -45,7 +45,11 @@
 //
 //	login_succeeded  provider, user_id, new_user, decision, session, request_id
 //	login_failed     provider, outcome, decision, request_id
-//	session_ended    user_id, session, reason (signed_out, replaced), request_id
+//	session_ended    user_id, session, reason, request_id
+//
+// reason is signed_out, replaced (by another sign-in in the same browser),
+// logout_token (the provider said that the person signed out there) or
+// grant_ended (the provider ended what it had granted; without a request_id).
 //
 // decision is the row of the decision table that admitted or refused.
 //

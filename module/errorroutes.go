@@ -30,8 +30,9 @@ func (ErrorGuard) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.login_errors", New: func() caddy.Module { return new(ErrorGuard) }}
 }
 
-// Provision collects the names that the gates use. Caddy provisions a server's
-// error routes after its routes.
+// Provision collects the names that the gates use, and the last guard checks
+// what stands before it. Caddy provisions a server's error routes after its
+// routes.
 func (e *ErrorGuard) Provision(ctx caddy.Context) (err error) {
 	app, err := ctx.App("login")
 	if err != nil {
@@ -41,8 +42,14 @@ func (e *ErrorGuard) Provision(ctx caddy.Context) (err error) {
 	for _, g := range app.(*App).gates {
 		all = append(all, names(g.fields)...)
 	}
-	e.guard, err = header.NewGuard(all...)
-	return err
+	if e.guard, err = header.NewGuard(all...); err != nil {
+		return err
+	}
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return nil
+	}
+	return checkErrorRoutes(server)
 }
 
 func (e *ErrorGuard) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
@@ -51,11 +58,11 @@ func (e *ErrorGuard) ServeHTTP(w http.ResponseWriter, r *http.Request, next cadd
 }
 
 // guardErrors puts an ErrorGuard in front of the error routes of the server
-// that is being provisioned, once.
+// that is being provisioned, and one behind them, once.
 func guardErrors(ctx caddy.Context) {
 	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok || server.Errors == nil {
-		return
+	if !ok || server.Errors == nil || loading(server.Errors.Routes) == nil {
+		return // there are none, or, for a named route, they are loaded already
 	}
 	guard := json.RawMessage(`{"handler":"login_errors"}`)
 	for _, route := range server.Errors.Routes {
@@ -63,7 +70,9 @@ func guardErrors(ctx caddy.Context) {
 			return
 		}
 	}
-	server.Errors.Routes = slices.Insert(server.Errors.Routes, 0, caddyhttp.Route{HandlersRaw: []json.RawMessage{guard}})
+	front := caddyhttp.Route{HandlersRaw: []json.RawMessage{guard}}
+	behind := caddyhttp.Route{HandlersRaw: []json.RawMessage{guard}}
+	server.Errors.Routes = slices.Concat(caddyhttp.RouteList{front}, server.Errors.Routes, caddyhttp.RouteList{behind})
 }
 
 // checkErrorRoutes refuses error routes that forward to an app behind a gate:
@@ -84,6 +93,22 @@ func checkErrorRoutes(server *caddyhttp.Server) error {
 	for _, upstream := range upstreams(server.Errors.Routes) {
 		if protected[upstream] {
 			return fmt.Errorf("handle_errors forwards to %s, which login protects: requests that were refused would reach it; %w", upstream, errErrorPage)
+		}
+	}
+	return nil
+}
+
+func gateIn(routes caddyhttp.RouteList) *Gate {
+	for _, route := range routes {
+		for _, handler := range route.Handlers {
+			switch h := handler.(type) {
+			case *Gate:
+				return h
+			case *caddyhttp.Subroute:
+				if gate := gateIn(h.Routes); gate != nil {
+					return gate
+				}
+			}
 		}
 	}
 	return nil

@@ -58,6 +58,19 @@ func (a *App) ended(r *http.Request, live *session.Live, reason string) {
 	})
 }
 
+// endedElsewhere tells of a session that ended because the provider said so.
+func (a *App) endedElsewhere(s *session.Session, reason string, why error) {
+	a.log.Info("signed out by the provider",
+		zap.String("provider", s.Provider),
+		zap.String("user_id", string(s.User)),
+		zap.String("session", s.Handle),
+		zap.String("reason", reason),
+		zap.Error(why))
+	a.events.Emit(a.ctx, "session_ended", map[string]any{
+		"user_id": string(s.User), "session": s.Handle, "reason": reason,
+	})
+}
+
 // complain tells of something of ours that failed, whatever the request was.
 func (a *App) complain(err error, id string) {
 	a.log.Error("request refused", zap.Error(err), zap.String("request_id", id))

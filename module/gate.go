@@ -38,6 +38,7 @@ type Gate struct {
 	ProvidersRaw []json.RawMessage `json:"providers,omitempty" caddy:"namespace=login.providers inline_key=provider"`
 
 	app       *App
+	at        position
 	log       *zap.Logger
 	settings  Settings // the site's over the app's, with defaults
 	providers []guest.Provider
@@ -47,10 +48,12 @@ type Gate struct {
 	defs      []policy.RoleDef
 	roles     *policy.Roles
 	fields    []field
-	origins   []origin
-	cookies   [2]cookies // on http on loopback, elsewhere
-	portal    *portal
-	now       func() time.Time
+	// revalidates are the providers to ask again about an account.
+	revalidates []string
+	origins     []origin
+	cookies     [2]cookies // on http on loopback, elsewhere
+	portal      *portal
+	now         func() time.Time
 }
 
 // CaddyModule returns the module's name in Caddy.
@@ -93,7 +96,11 @@ func (g *Gate) build(ctx caddy.Context) (err error) {
 	if g.fields, err = s.Headers.fields(); err != nil {
 		return err
 	}
-	if g.guard, err = header.NewGuard(names(g.fields)...); err != nil {
+	forwarded, err := g.checkTokens()
+	if err != nil {
+		return err
+	}
+	if g.guard, err = header.NewGuard(append(names(g.fields), forwarded...)...); err != nil {
 		return err
 	}
 	if g.defs, err = parseRoles(s.Roles); err != nil {
@@ -110,9 +117,8 @@ func (g *Gate) build(ctx caddy.Context) (err error) {
 	g.cookies = [2]cookies{newCookies(s.Cookie, false), newCookies(s.Cookie, true)}
 	pages := &page.Pages{Title: s.Pages.Title, Base: s.Pages.Path}
 	g.portal = &portal{gate: g, pages: pages, base: s.Pages.Path, logs: newAccessLog(ctx)}
-	g.app.gates = append(g.app.gates, g)
 	guardErrors(ctx)
-	return nil
+	return g.app.settle(g, positionOf(ctx))
 }
 
 // chooseProviders finds what this site offers: the names it uses, then its
@@ -236,6 +242,9 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	if err := v.recognise(r); err != nil && !rules.isPublic() {
 		return g.refuse(w, r, broken(http.StatusServiceUnavailable, fmt.Errorf("reading session: %w", err)))
 	}
+	if err := v.prove(r); err != nil && !rules.isPublic() {
+		return g.refuse(w, r, broken(http.StatusServiceUnavailable, fmt.Errorf("reading session: %w", err)))
+	}
 	known := v.known(g)
 	known.setPlaceholders(r)
 	switch rules.verdict(known.policyVisitor()) {
@@ -258,7 +267,7 @@ func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, known *kno
 	if known == nil {
 		return next.ServeHTTP(a, r)
 	}
-	known.block.Set(r.Header, v.scratch[:0])
+	known.headers().Set(r.Header, v.scratch[:0])
 	a.live, a.sessions = v.live, v.house.sessions
 	if isStream(r) {
 		ctx, cancel := context.WithCancel(r.Context())

@@ -37,6 +37,7 @@ type house struct {
 	// time costs a write and a call.
 	callbacks limit.Limit
 	parked    parked
+	renewals  *renewals
 	// longest is the longest a session of any site may live, in nanoseconds.
 	longest atomic.Int64
 
@@ -75,13 +76,15 @@ func openHouse(module guest.StoreModule, env guest.Env) (*house, error) {
 		sessions:  session.Open(store, ring, env.Now),
 		attempts:  signin.New(store, ring, env.Now),
 		callbacks: limit.Limit{Burst: callbackBurst, Every: callbackEvery},
+		renewals:  newRenewals(),
 	}
 	go h.keep(ctx)
 	return h, nil
 }
 
 // keep does what comes round until the house is closed: it closes streams of
-// expired sessions, writes down who was seen, and rotates keys.
+// expired sessions, renews the tokens of others, writes down who was seen, and
+// rotates keys.
 func (h *house) keep(ctx context.Context) {
 	defer close(h.done)
 	sweep, flush, rotate := time.NewTicker(sweepEvery), time.NewTicker(flushEvery), time.NewTicker(rotateEvery)
@@ -94,6 +97,8 @@ func (h *house) keep(ctx context.Context) {
 			return
 		case <-sweep.C:
 			h.sessions.Sweep(ctx)
+			h.renewStreams()
+			h.renewals.tidy(time.Now())
 		case <-flush.C:
 			h.report("writing last use", h.sessions.Flush(ctx))
 		case <-rotate.C:

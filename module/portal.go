@@ -20,7 +20,7 @@ import (
 )
 
 // portal is the pages of one site, below its path: choose, begin, finish, sign
-// out. Nothing below that path ever reaches the app.
+// out (farewell.go). Nothing below that path ever reaches the app.
 type portal struct {
 	gate  *Gate
 	pages *page.Pages
@@ -106,6 +106,11 @@ func (p *portal) route(u *url.URL) (found *room, quiet bool) {
 		return p.at(provider, p.begin), true
 	case "callback":
 		return p.at(provider, p.callback), true
+	case "backchannel-logout":
+		if _, reads := provider.(guest.LogoutReader); !reads || !provider.Traits().SendsLogouts {
+			return nil, true
+		}
+		return p.at(provider, p.logoutToken), false
 	default:
 		return nil, true
 	}
@@ -185,10 +190,12 @@ func (p *portal) choose(w http.ResponseWriter, r *http.Request, v *visit) error 
 		return p.redirect(w, p.beginURL(p.gate.providers[0].Traits().Name, to, false))
 	}
 	choose := page.Choose{Note: note}
+	last := cookieOf(v, v.last())
 	for _, provider := range p.gate.providers {
 		traits := provider.Traits()
 		choose.Buttons = append(choose.Buttons, page.Button{
 			Label: traits.Label, Brand: traits.Brand, Href: p.beginURL(traits.Name, to, switchTo),
+			LastUsed: traits.Name == last,
 		})
 	}
 	p.pages.Choose(w, r, choose)
@@ -202,20 +209,21 @@ func (p *portal) note(v *visit, switchTo bool) page.Note {
 	switch {
 	case switchTo:
 		return page.Switch
-	case hasCookie(v, v.landed()):
+	case cookieOf(v, v.landed()) != "":
 		return page.NotKept
 	default:
 		return ""
 	}
 }
 
-func hasCookie(v *visit, name string) bool {
+// cookieOf is the value of one of our small cookies, or empty.
+func cookieOf(v *visit, name string) string {
 	for _, c := range v.pending {
 		if c.Name == name {
-			return true
+			return c.Value
 		}
 	}
-	return false
+	return ""
 }
 
 func (p *portal) alreadyIn(w http.ResponseWriter, r *http.Request, v *visit, to string) error {
@@ -304,7 +312,7 @@ func unreachable(v *visit) error {
 func attempts(v *visit) []signin.Cookie {
 	var pending []signin.Cookie
 	for _, c := range v.pending {
-		if c.Name != v.landed() {
+		if c.Name != v.landed() && c.Name != v.last() {
 			pending = append(pending, signin.Cookie{Name: c.Name, Value: c.Value})
 		}
 	}

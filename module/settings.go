@@ -50,6 +50,11 @@ type Settings struct {
 	// an `allow` or `role` of this site.
 	Signup string `json:"signup,omitempty"`
 
+	// Whether signing out here goes on to sign out at the provider, where it has
+	// an address for that: `on` (the default) or `off`. A provider's own
+	// provider_logout off holds in any case.
+	ProviderLogout string `json:"provider_logout,omitempty"`
+
 	// The pages that visitors see.
 	Pages PagesSettings `json:"pages,omitzero"`
 
@@ -159,6 +164,7 @@ func (s Settings) over(base Settings) Settings {
 	s.Cookie.Name = cmp.Or(s.Cookie.Name, base.Cookie.Name)
 	s.Cookie.Domain = cmp.Or(s.Cookie.Domain, base.Cookie.Domain)
 	s.Signup = cmp.Or(s.Signup, base.Signup)
+	s.ProviderLogout = cmp.Or(s.ProviderLogout, base.ProviderLogout)
 	s.Pages.Path = cmp.Or(s.Pages.Path, base.Pages.Path)
 	s.Pages.Title = cmp.Or(s.Pages.Title, base.Pages.Title)
 	s.Pages.Forbidden = cmp.Or(s.Pages.Forbidden, base.Pages.Forbidden)
@@ -217,6 +223,7 @@ func (s *Settings) check() error {
 		CheckSession(s.Session),
 		CheckCookie(s.Cookie),
 		CheckSignup(s.Signup),
+		CheckProviderLogout(s.ProviderLogout),
 		CheckPages(s.Pages),
 		CheckHeaders(s.Headers),
 		s.checkOrigins(),
@@ -278,6 +285,16 @@ func CheckSignup(word string) error {
 		return nil
 	default:
 		return fmt.Errorf("unknown signup %q (choose on, off, invited)", word)
+	}
+}
+
+// CheckProviderLogout refuses unknown words.
+func CheckProviderLogout(word string) error {
+	switch word {
+	case "", "on", "off":
+		return nil
+	default:
+		return fmt.Errorf("unknown provider_logout %q (choose on, off)", word)
 	}
 }
 

@@ -1,6 +1,8 @@
 package module
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,109 +15,109 @@ import (
 	"go.uber.org/zap"
 )
 
-// survey walks the running config once it is whole: it finds gates whose pages
-// can't be reached, and the callback URLs to register at each provider.
-func (a *App) survey() error {
-	loaded, err := a.ctx.AppIfConfigured("http")
-	if err != nil {
-		return nil
-	}
-	for _, server := range loaded.(*caddyhttp.App).Servers {
-		s := surveyor{app: a, server: server}
-		if err := checkErrorRoutes(server); err != nil {
-			return err
-		}
-		for _, site := range server.Routes {
-			if err := checkSingle(site); err != nil {
-				return err
-			}
-		}
-		if err := s.walk(server.Routes, nil); err != nil {
-			return err
-		}
-		for _, route := range server.NamedRoutes {
-			if err := s.walk(caddyhttp.RouteList{*route}, nil); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-type surveyor struct {
-	app    *App
+// position is where a gate stands in the HTTP app. It is empty for a gate that
+// no HTTP server loads.
+type position struct {
 	server *caddyhttp.Server
+
+	// site is the route of the server below which the gate stands, nil in a
+	// named route and in an error route.
+	site *caddyhttp.Route
+
+	// routes lead to the gate, the outermost first, its own last. Of several
+	// named routes Caddy does not say which it is loading: theirs lack that one.
+	routes []*caddyhttp.Route
 }
 
-// walk goes through routes; hosts are those that lead here so far.
-func (s *surveyor) walk(routes caddyhttp.RouteList, hosts []string) error {
-	for _, route := range routes {
-		hosts := hostsOf(route, hosts)
-		for _, handler := range route.Handlers {
-			if err := s.visit(handler, route, hosts); err != nil {
-				return err
-			}
+// positionOf finds where the gate stands that ctx provisions. There is no later
+// moment at which a mistake could be refused by `caddy validate`, too, which
+// starts no app: the HTTP app may be the last that is provisioned, and calls
+// nothing of ours when it is done.
+func positionOf(ctx caddy.Context) position {
+	server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok {
+		return position{}
+	}
+	p := position{server: server, site: loading(server.Routes)}
+	p.pass(p.site)
+	for _, module := range ctx.Modules() {
+		if inner, ok := module.(*caddyhttp.Subroute); ok {
+			p.pass(loading(inner.Routes))
 		}
+	}
+	return p
+}
+
+func (p *position) pass(route *caddyhttp.Route) {
+	if route != nil {
+		p.routes = append(p.routes, route)
+	}
+}
+
+// loading is the route whose handlers are being loaded, or nil. Caddy takes the
+// routes of a list in turn, all matchers before the first handler, and clears a
+// route's HandlersRaw once its handlers are there.
+func loading(routes caddyhttp.RouteList) *caddyhttp.Route {
+	i := slices.IndexFunc(routes, func(r caddyhttp.Route) bool { return len(r.HandlersRaw) > 0 })
+	if i < 0 {
+		return nil
+	}
+	return &routes[i]
+}
+
+// settle refuses a gate that stands where it can't do its work, and counts it
+// in.
+func (a *App) settle(g *Gate, at position) error {
+	g.at = at
+	if err := errors.Join(at.checkErrors(), at.checkReach(g.settings.Pages.Path), a.checkSingle(at)); err != nil {
+		return err
+	}
+	a.gates = append(a.gates, g)
+	return nil
+}
+
+// checkErrors refuses a gate among error routes: what the site serves does not
+// come by there. It also refuses one in a named route of a server whose error
+// routes forward: Caddy loads those before it, too early for an ErrorGuard, and
+// a request that Caddy refuses by itself would reach the app with forged
+// headers.
+func (p position) checkErrors() error {
+	if p.server == nil || p.site != nil || p.server.Errors == nil {
+		return nil
+	}
+	if loading(p.server.Errors.Routes) != nil {
+		return errors.New("login stands in handle_errors, where it protects nothing: put it directly into the site")
+	}
+	if forwarded := upstreams(p.server.Errors.Routes); len(forwarded) > 0 {
+		return fmt.Errorf("handle_errors forwards to %s, and login stands in a named route, which can't keep forged headers from there: write login into the site itself, or answer errors with respond or file_server", forwarded[0])
 	}
 	return nil
 }
 
-func (s *surveyor) visit(handler caddyhttp.MiddlewareHandler, route caddyhttp.Route, hosts []string) error {
-	switch h := handler.(type) {
-	case *Gate:
-		s.tell(h, hosts)
-		return nil
-	case *caddyhttp.Subroute:
-		if gate := gateIn(h.Routes); gate != nil && cutsOff(route, gate.settings.Pages.Path) {
-			return fmt.Errorf("the pages of login below %s can't be reached: it stands inside a 'handle' or 'route' whose matcher lacks that path; put login directly into the site and say with 'allow <matcher> …' what it protects", gate.settings.Pages.Path)
+// checkReach refuses a gate whose pages can't be reached.
+func (p position) checkReach(pages string) error {
+	for _, route := range p.routes[:max(0, len(p.routes)-1)] {
+		if cutsOff(route, pages) {
+			return fmt.Errorf("the pages of login below %s can't be reached: it stands inside a 'handle' or 'route' whose matcher lacks that path; put login directly into the site and say with 'allow <matcher> …' what it protects", pages)
 		}
-		return s.walk(h.Routes, hosts)
-	default:
-		return nil
 	}
+	return nil
 }
 
 // checkSingle refuses a site with two gates: the inner one would take the
 // outer one's headers for forged, and only one of them has pages.
-func checkSingle(site caddyhttp.Route) error {
-	if n := countGates(caddyhttp.RouteList{site}); n > 1 {
-		return fmt.Errorf("%d login handlers stand in one site: keep one, and say the differences with 'allow <matcher> …'", n)
+func (a *App) checkSingle(at position) error {
+	if at.site == nil {
+		return nil
 	}
-	return nil
-}
-
-func countGates(routes caddyhttp.RouteList) (n int) {
-	for _, route := range routes {
-		for _, handler := range route.Handlers {
-			switch h := handler.(type) {
-			case *Gate:
-				n++
-			case *caddyhttp.Subroute:
-				n += countGates(h.Routes)
-			}
-		}
-	}
-	return n
-}
-
-func gateIn(routes caddyhttp.RouteList) *Gate {
-	for _, route := range routes {
-		for _, handler := range route.Handlers {
-			switch h := handler.(type) {
-			case *Gate:
-				return h
-			case *caddyhttp.Subroute:
-				if gate := gateIn(h.Routes); gate != nil {
-					return gate
-				}
-			}
-		}
+	if slices.ContainsFunc(a.gates, func(other *Gate) bool { return other.at.site == at.site }) {
+		return errors.New("two login handlers stand in one site: keep one, and say the differences with 'allow <matcher> …'")
 	}
 	return nil
 }
 
 // cutsOff reports whether path matchers keep the pages from a route.
-func cutsOff(route caddyhttp.Route, base string) bool {
+func cutsOff(route *caddyhttp.Route, base string) bool {
 	if len(route.MatcherSets) == 0 {
 		return false
 	}
@@ -143,8 +145,57 @@ func probe(path string) *http.Request {
 	return caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, new(caddyhttp.Server))
 }
 
-func hostsOf(route caddyhttp.Route, outer []string) []string {
-	var hosts []string
+// tellCallbacks names, once in the life of the process, the callback URLs to
+// register at each provider.
+func (a *App) tellCallbacks() {
+	for _, g := range a.gates {
+		for _, origin := range g.registered() {
+			for _, name := range g.offered {
+				callback := origin + g.settings.Pages.Path + "/" + name + "/callback"
+				if _, told := toldCallbacks.LoadOrStore(callback, true); !told {
+					a.log.Info("register this callback URL at the provider", zap.String("provider", name), zap.String("url", callback))
+				}
+			}
+		}
+	}
+}
+
+// validated reports whether Caddy ended this config because it only wanted to
+// know whether it is right, and it is (caddy.Validate). The cause of any other
+// end before the start wraps the failure.
+func (a *App) validated() bool {
+	cause := context.Cause(a.ctx)
+	return cause != nil && errors.Unwrap(cause) == nil
+}
+
+// registered are the origins under which a provider sends visitors back.
+func (g *Gate) registered() []string {
+	if len(g.origins) > 0 {
+		return []string{g.origins[0].String()}
+	}
+	if g.at.server == nil {
+		return nil
+	}
+	scheme, port := address(g.at.server)
+	var origins []string
+	for _, host := range g.at.hosts() {
+		origins = append(origins, scheme+"://"+host+port)
+	}
+	slices.Sort(origins)
+	return origins
+}
+
+// hosts are those that lead to the gate: the innermost matchers that name any.
+func (p position) hosts() []string {
+	for _, route := range slices.Backward(p.routes) {
+		if hosts := hostsOf(route); len(hosts) > 0 {
+			return hosts
+		}
+	}
+	return []string{"<host>"}
+}
+
+func hostsOf(route *caddyhttp.Route) (hosts []string) {
 	for _, set := range route.MatcherSets {
 		for _, matcher := range set {
 			if m, ok := matcher.(*caddyhttp.MatchHost); ok {
@@ -152,50 +203,19 @@ func hostsOf(route caddyhttp.Route, outer []string) []string {
 			}
 		}
 	}
-	if len(hosts) == 0 {
-		return outer
-	}
 	return hosts
 }
 
-// tell names, once in the life of the process, the callback URLs of a site.
-func (s *surveyor) tell(g *Gate, hosts []string) {
-	for _, origin := range s.origins(g, hosts) {
-		for _, name := range providerNames(g.providers) {
-			callback := origin + g.settings.Pages.Path + "/" + name + "/callback"
-			if _, told := toldCallbacks.LoadOrStore(callback, true); !told {
-				s.app.log.Info("register this callback URL at the provider", zap.String("provider", name), zap.String("url", callback))
-			}
-		}
-	}
-}
-
-func (s *surveyor) origins(g *Gate, hosts []string) []string {
-	if len(g.origins) > 0 {
-		return []string{g.origins[0].String()}
-	}
-	scheme, port := s.address()
-	if len(hosts) == 0 {
-		hosts = []string{"<host>"}
-	}
-	origins := make([]string, 0, len(hosts))
-	for _, host := range hosts {
-		origins = append(origins, scheme+"://"+host+port)
-	}
-	slices.Sort(origins)
-	return origins
-}
-
 // address is the scheme and, where it shows in a URL, the port of a server.
-func (s *surveyor) address() (scheme, port string) {
+func address(server *caddyhttp.Server) (scheme, port string) {
 	scheme = "http"
-	if len(s.server.TLSConnPolicies) > 0 {
+	if len(server.TLSConnPolicies) > 0 {
 		scheme = "https"
 	}
-	if len(s.server.Listen) == 0 {
+	if len(server.Listen) == 0 {
 		return scheme, ""
 	}
-	_, port, _ = net.SplitHostPort(strings.TrimPrefix(s.server.Listen[0], "tcp/"))
+	_, port, _ = net.SplitHostPort(strings.TrimPrefix(server.Listen[0], "tcp/"))
 	if port == "" || port == "443" && scheme == "https" || port == "80" && scheme == "http" {
 		return scheme, ""
 	}

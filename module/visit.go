@@ -112,7 +112,7 @@ func (v *visit) recognise(r *http.Request) error {
 	}
 	// A session shared among sites, or from before a change of the config, may
 	// come from a provider that this site does not offer: here it is none.
-	if slices.Contains(v.gate.offered, live.Provider) {
+	if slices.Contains(v.gate.offered, live.Provider) && !v.gate.unproven(live) {
 		v.live = live
 	}
 	return nil
@@ -126,6 +126,12 @@ type known struct {
 	visitor policy.Visitor
 	block   header.Block
 	lookup  caddy.ReplacerFunc
+
+	renewal *renewal // nil: nothing to renew
+	// bare is the block without the access token, for when that has expired: at
+	// tokenUntil, in Unix nanoseconds; 0: never.
+	bare       header.Block
+	tokenUntil int64
 }
 
 // known is nil for nobody we know.
@@ -156,7 +162,23 @@ func render(g *Gate, live *session.Live) *known {
 	}
 	k.block = header.NewBlock(fields...)
 	k.lookup = k.placeholder
+	if live.Grant != nil {
+		k.renewal = g.renewalOf(live)
+		token, until := g.tokenField(live)
+		k.bare, k.tokenUntil = k.block, until
+		if token.Name != "" {
+			k.block = header.NewBlock(append(fields, token)...)
+		}
+	}
 	return k
+}
+
+// headers are what the app is told now.
+func (k *known) headers() header.Block {
+	if k.tokenUntil != 0 && k.gate.now().UnixNano() >= k.tokenUntil {
+		return k.bare
+	}
+	return k.block
 }
 
 func (k *known) policyVisitor() *policy.Visitor {

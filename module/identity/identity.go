@@ -112,6 +112,7 @@ var (
 	identifierKind = record.Kind{Name: "identifier", Version: 1}
 	// accountKind lists a user's identities: account/<user>/<identity key>.
 	accountKind = record.Kind{Name: "account", Version: 1}
+	consentKind = record.Kind{Name: "consent", Version: 1}
 )
 
 // Arrival is somebody who has just proven an account at a provider.
@@ -310,15 +311,24 @@ func create(tx guest.Tx, a Arrival, row string, identifier Email) (Admitted, err
 	refresh(&person, a.Profile)
 	if identifier != "" {
 		proof := Identifier{User: id, Proven: a.At.UTC(), By: a.Traits.Name}
-		if err := identifierKind.Put(tx, identifierKind.Key(string(identifier)), proof, time.Time{}); err != nil {
+		if err := identify(tx, identifier, proof); err != nil {
 			return Admitted{}, err
 		}
 	}
-	account := accountKind.Key(string(id), string(person.Identity.Key()))
+	return Admitted{Person: person, Created: true, Row: row}, link(tx, &person)
+}
+
+func identify(tx guest.Tx, email Email, proof Identifier) error {
+	return identifierKind.Put(tx, identifierKind.Key(string(email)), proof, time.Time{})
+}
+
+// link writes a person whose identity is new to the user.
+func link(tx guest.Tx, p *Person) error {
+	account := accountKind.Key(string(p.User.ID), string(p.Identity.Key()))
 	if err := accountKind.Put(tx, account, struct{}{}, time.Time{}); err != nil {
-		return Admitted{}, err
+		return err
 	}
-	return Admitted{Person: person, Created: true, Row: row}, write(tx, &person)
+	return write(tx, p)
 }
 
 func write(tx guest.Tx, p *Person) error {
@@ -357,6 +367,26 @@ func ReadPerson(tx guest.Tx, id UserID, key IdentityKey) (*Person, error) {
 		return nil, fmt.Errorf("reading identity: %w", guest.ErrNotFound)
 	}
 	return &Person{User: *user, Identity: identity}, nil
+}
+
+// consent is the record of what revokes a person's consent at a provider.
+type consent struct {
+	// Sealed is the token, sealed by the caller.
+	Sealed []byte `json:"sealed"`
+}
+
+// KeepConsent keeps, with an identity, what revokes its consent at the
+// provider, in place of what was kept before: the last one covers all. It is
+// sealed by the caller.
+func KeepConsent(tx guest.Tx, key IdentityKey, sealed []byte) error {
+	return consentKind.Put(tx, consentKind.Key(string(key)), consent{Sealed: sealed}, time.Time{})
+}
+
+// Consent returns what KeepConsent kept, or guest.ErrNotFound.
+func Consent(tx guest.Tx, key IdentityKey) (sealed []byte, err error) {
+	var kept consent
+	err = consentKind.Get(tx, consentKind.Key(string(key)), &kept)
+	return kept.Sealed, err
 }
 
 func newUserID() UserID {

@@ -2,17 +2,21 @@ package page
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
@@ -35,6 +39,7 @@ var looks = []look{
 	{name: "desktop-light", width: 1280, height: 800, scheme: "light"},
 	{name: "desktop-dark", width: 1280, height: 800, scheme: "dark"},
 	{name: "zoomed", width: 320, height: 256, scheme: "light"},
+	{name: "zoomed-dark", width: 320, height: 256, scheme: "dark"},
 	{name: "phone-rtl", width: 390, height: 844, scheme: "light", rtl: true},
 	{name: "desktop-forced", width: 1280, height: 800, scheme: "dark", forced: true},
 }
@@ -178,6 +183,11 @@ func command[P any](c cdp.Command[P, cdp.Empty], params P) chromedp.Action[chrom
 	})
 }
 
+// call is a command that answers.
+func call[P, R any](c cdp.Command[P, R], params P) chromedp.Action[R] {
+	return func(ctx context.Context, tab *chromedp.Target) (R, error) { return cdp.Call(ctx, tab, c, params) }
+}
+
 func (b *browser) dress(t *testing.T, l look) {
 	t.Helper()
 	forced := map[bool]string{true: "active", false: "none"}[l.forced]
@@ -218,7 +228,7 @@ func (b *browser) photograph(t *testing.T, name string, l look) {
 	if dir == "" {
 		return
 	}
-	png := see(t, b, chromedp.CaptureScreenshot())
+	png := see(t, b, chromedp.FullScreenshot(100))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -254,6 +264,202 @@ const measure = `(() => {
 		const e = walk.currentNode.parentElement, a = luminance(rgba(getComputedStyle(e).color)), b = luminance(behind(e));
 		const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
 		if (ratio < 4.5) faults.push("contrast of " + ratio.toFixed(2) + ": " + walk.currentNode.data.trim());
+	}
+	return faults;
+})()`
+
+// drawnWay is a way to sign in as Chromium computed it. Lengths are px; Mark is
+// the whole picture, Drawn only what is filled in it.
+type drawnWay struct {
+	Style, Text, Font                    string
+	Fill, Edge, EdgeStyle, Ink, MarkInk  string
+	MarkColours                          []string
+	Weight, Size, Line, Opacity          float64
+	Width, Height, EdgeWidth, Radius     float64
+	MarkWidth, MarkHeight                float64
+	DrawnWidth, DrawnHeight, DrawnMiddle float64
+	BeforeMark, AfterMark, AfterText     float64
+	ToNext                               float64
+}
+
+// ways measures every button of the sign-in page, in reading order from left
+// to right.
+const ways = `[...document.querySelectorAll("a.way")].map((a, i, all) => {
+	const px = parseFloat, css = getComputedStyle(a), box = a.getBoundingClientRect();
+	const mark = a.querySelector("svg, .monogram"), picture = mark.getBoundingClientRect();
+	const parts = [...mark.querySelectorAll("path, circle, rect")], drawn = parts.map(p => p.getBoundingClientRect());
+	const top = Math.min(...drawn.map(d => d.top)), bottom = Math.max(...drawn.map(d => d.bottom));
+	const label = a.querySelector(".label"), words = document.createRange();
+	words.selectNodeContents(label);
+	const text = words.getBoundingClientRect(), next = all[i + 1];
+	return {
+		Style: a.className.replace("button way ", ""), Text: label.textContent, Font: css.fontFamily,
+		Fill: css.backgroundColor, Edge: css.borderColor, EdgeStyle: css.borderStyle, Ink: getComputedStyle(label).color, MarkInk: getComputedStyle(mark).color,
+		MarkColours: parts.map(p => p.getAttribute("stroke") || p.getAttribute("fill") || ""),
+		Weight: px(css.fontWeight), Size: px(css.fontSize), Line: px(css.lineHeight), Opacity: px(css.opacity),
+		Width: box.width, Height: box.height, EdgeWidth: px(css.borderWidth), Radius: px(css.borderRadius),
+		MarkWidth: picture.width, MarkHeight: picture.height,
+		DrawnWidth: parts.length ? Math.max(...drawn.map(d => d.right)) - Math.min(...drawn.map(d => d.left)) : 0,
+		DrawnHeight: parts.length ? bottom - top : 0, DrawnMiddle: parts.length ? (top + bottom) / 2 - box.top : 0,
+		BeforeMark: picture.left - box.left - px(css.borderWidth), AfterMark: text.left - picture.right, AfterText: box.right - text.right,
+		ToNext: next ? next.getBoundingClientRect().top - box.bottom : 99,
+	};
+})`
+
+// eachWay draws the sign-in page in both schemes, wide and at 320 px.
+func eachWay(t *testing.T, check func(t *testing.T, all []drawnWay, w drawnWay)) {
+	t.Helper()
+	b := openBrowser(t)
+	site := serve(t, everyPage(&Pages{}, plain))
+	for _, l := range looks {
+		if l.rtl || l.forced {
+			continue
+		}
+		t.Run(l.name, func(t *testing.T) {
+			b.dress(t, l)
+			b.do(t, chromedp.Navigate(site+"/choose"))
+			all := see(t, b, chromedp.Evaluate[[]drawnWay](ways))
+			if len(all) != len(everyButton(plain)) {
+				t.Fatalf("%d buttons", len(all))
+			}
+			for _, w := range all {
+				check(t, all, w)
+			}
+		})
+	}
+}
+
+const (
+	white = "rgb(255, 255, 255)"
+	black = "rgb(0, 0, 0)"
+)
+
+// near reports whether a length is what it should be, but for rounding.
+func near(got, want, by float64) bool { return math.Abs(got-want) <= by }
+
+// TestGoogleButtonFollowsItsBrand holds what Google says of a custom button:
+// https://developers.google.com/identity/branding-guidelines, its light theme.
+func TestGoogleButtonFollowsItsBrand(t *testing.T) {
+	eachWay(t, func(t *testing.T, _ []drawnWay, w drawnWay) {
+		if w.Style != "google" {
+			return
+		}
+		if w.Fill != white || w.Edge != "rgb(116, 119, 117)" || w.EdgeStyle != "solid" || w.EdgeWidth != 1 || w.Ink != "rgb(31, 31, 31)" {
+			t.Errorf("fill %s, stroke %s %s %v px, text %s; want #ffffff, #747775 solid 1, #1f1f1f", w.Fill, w.Edge, w.EdgeStyle, w.EdgeWidth, w.Ink)
+		}
+		if w.Weight != 500 || !strings.HasPrefix(w.Font, `"Google Sans"`) || !near(w.Line/w.Size, 20.0/14, 0.01) || w.Size < 14 {
+			t.Errorf("font %s %v, %v/%v; want Google Sans 500, 14/20 or scaled up", w.Font, w.Weight, w.Size, w.Line)
+		}
+		if !near(w.BeforeMark, 12, 0.1) || w.AfterMark < 10 || w.AfterText < 12 {
+			t.Errorf("%v before the logo, %v after it, %v after the text; want 12, 10, 12 or more", w.BeforeMark, w.AfterMark, w.AfterText)
+		}
+		if !near(w.MarkWidth, 20, 0.1) || !near(w.MarkHeight, 20, 0.1) {
+			t.Errorf("logo %v by %v, want 20 by 20", w.MarkWidth, w.MarkHeight)
+		}
+		for _, colour := range []string{"#fc413d", "#fec700", "#0ebc5f", "#3186ff"} {
+			if !slices.Contains(w.MarkColours, colour) {
+				t.Errorf("no %s in the logo: %v", colour, w.MarkColours)
+			}
+		}
+		if w.Text != "Sign in with Google" || w.Opacity != 1 {
+			t.Errorf("%q, opacity %v", w.Text, w.Opacity)
+		}
+	})
+}
+
+// TestAppleButtonFollowsItsBrand holds what Apple says of a custom button:
+// https://developer.apple.com/design/human-interface-guidelines/sign-in-with-apple.
+func TestAppleButtonFollowsItsBrand(t *testing.T) {
+	eachWay(t, func(t *testing.T, _ []drawnWay, w drawnWay) {
+		if w.Style != "apple" {
+			return
+		}
+		if w.Fill != white || w.Ink != black || w.MarkInk != black || w.Opacity != 1 {
+			t.Errorf("fill %s, title %s, logo %s; want white, black, black", w.Fill, w.Ink, w.MarkInk)
+		}
+		if !near(w.Size/w.Height, 0.43, 0.01) {
+			t.Errorf("title of %v in %v: %.3f, want 0.43", w.Size, w.Height, w.Size/w.Height)
+		}
+		if !near(w.DrawnHeight/w.Height, 19.0/44, 0.01) || !near(w.DrawnMiddle/w.Height, 20.0/44, 0.02) || !near(w.DrawnWidth/w.DrawnHeight, 15.46/19, 0.03) {
+			t.Errorf("logo %v by %v, its middle at %v of %v", w.DrawnWidth, w.DrawnHeight, w.DrawnMiddle, w.Height)
+		}
+		if w.Width < 140 || w.Height < 30 || w.AfterText < 0.08*w.Width || w.ToNext < w.Height/10 {
+			t.Errorf("%v by %v, %v free after the title, %v below", w.Width, w.Height, w.AfterText, w.ToNext)
+		}
+		if w.Text != "Sign in with Apple" {
+			t.Errorf("says %q", w.Text)
+		}
+	})
+}
+
+// TestNoWayOutshinesAnother: Google wants to be as prominent as any, Apple no
+// smaller than any. So do we all.
+func TestNoWayOutshinesAnother(t *testing.T) {
+	eachWay(t, func(t *testing.T, all []drawnWay, w drawnWay) {
+		first := all[0]
+		same := w.Fill == first.Fill && w.Edge == first.Edge && w.EdgeWidth == first.EdgeWidth && w.Opacity == first.Opacity &&
+			near(w.Width, first.Width, 0.1) && near(w.Height, first.Height, 0.1) &&
+			w.Size == first.Size && w.Weight == first.Weight && w.Radius == first.Radius
+		if !same {
+			t.Errorf("%s differs from %s:\n%+v\n%+v", w.Style, first.Style, w, first)
+		}
+		if w.MarkWidth < 20 || w.MarkWidth > 22.5 || w.MarkHeight != w.MarkWidth || w.Style == "spotify" && w.MarkWidth < 21 {
+			t.Errorf("%s: icon of %v by %v", w.Style, w.MarkWidth, w.MarkHeight)
+		}
+	})
+}
+
+// TestLastUsedIsToldBesideTheButton: to the eye outside of the button, which
+// no brand lets us alter, and clear of it by a tenth of its height; to a screen
+// reader as the button's description.
+func TestLastUsedIsToldBesideTheButton(t *testing.T) {
+	b := openBrowser(t)
+	site := serve(t, everyPage(&Pages{}, plain))
+	for _, l := range looks {
+		b.dress(t, l)
+		b.do(t, chromedp.Navigate(site+"/choose-last-used"))
+		if l.rtl {
+			b.do(t, chromedp.Evaluate[chromedp.Void](`document.documentElement.dir = "rtl"`))
+		}
+		for _, fault := range see(t, b, chromedp.Evaluate[[]string](besideTheButton)) {
+			t.Errorf("%s: %s", l.name, fault)
+		}
+	}
+	b.do(t, command(accessibility.Enable, cdp.Empty{}))
+	tree := see(t, b, call(accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{}))
+	described := map[string]string{}
+	for _, node := range tree.Nodes {
+		if node.Role != nil && string(node.Role.Value) == `"link"` {
+			described[said(node.Name)] = said(node.Description)
+		}
+	}
+	for name, description := range described {
+		if want := map[string]string{"Sign in with Apple": "Last used"}[name]; description != want {
+			t.Errorf("%q is described as %q, want %q", name, description, want)
+		}
+	}
+	if len(described) != len(everyButton(plain)) {
+		t.Errorf("a screen reader finds %v", described)
+	}
+}
+
+func said(v *accessibility.Value) (text string) {
+	if v != nil {
+		_ = json.Unmarshal(v.Value, &text)
+	}
+	return text
+}
+
+// besideTheButton lists what is wrong with the mark of the last way.
+const besideTheButton = `(() => {
+	const marks = [...document.querySelectorAll(".last")], faults = [];
+	if (marks.length !== 1) return ["there are " + marks.length + " marks"];
+	const mark = marks[0].getBoundingClientRect(), own = marks[0].parentElement.querySelector("a");
+	if (getComputedStyle(marks[0]).visibility !== "visible" || mark.height < 16 || mark.width < 40) faults.push("cannot be seen");
+	for (const a of document.querySelectorAll("a.way")) {
+		const box = a.getBoundingClientRect(), apart = Math.max(box.top - mark.bottom, mark.top - box.bottom);
+		if (apart < box.height / 10) faults.push("only " + apart + " from " + a.textContent);
+		if (a !== own && apart <= own.getBoundingClientRect().top - mark.bottom) faults.push("as near to " + a.textContent);
 	}
 	return faults;
 })()`

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"maps"
 	"math"
 	"regexp"
 	"strconv"
@@ -20,8 +21,8 @@ func TestColoursThatMeetCanBeTold(t *testing.T) {
 		{"ink", "card", 7}, {"ink", "hover", 7}, {"quiet", "card", text},
 		{"on-accent", "accent", text}, {"on-accent", "accent-hover", text},
 		{"on-note", "note", text}, {"on-warning", "warning", text}, {"on-good", "good", text},
-		{"on-google", "google", text}, {"on-apple", "apple", text},
-		{"edge", "card", edge}, {"google-edge", "card", edge}, {"apple", "card", edge},
+		{"on-way", "way", 7}, {"mark", "way", 7}, {"way-edge", "way", edge}, {"way-edge", "card", edge},
+		{"edge", "card", edge},
 		{"accent", "card", edge}, {"focus", "card", edge}, {"focus", "page", edge},
 	}
 	for scheme, colours := range schemes(t) {
@@ -41,7 +42,9 @@ func schemes(t *testing.T) map[string]map[string]string {
 		t.Fatal("the stylesheet has no dark scheme")
 	}
 	dark, _, _ = strings.Cut(dark, "box-sizing")
-	return map[string]map[string]string{"light": colours(light), "dark": colours(dark)}
+	schemes := map[string]map[string]string{"light": colours(light), "dark": colours(light)}
+	maps.Copy(schemes["dark"], colours(dark))
+	return schemes
 }
 
 var declaration = regexp.MustCompile(`--([a-z-]+): (#[0-9a-f]{6});`)

@@ -42,8 +42,12 @@ type Link struct{ Label, Href string }
 
 // Button is one way to sign in. Label is the provider's name as a person knows
 // it ("Google"), Brand selects icon and style; an unknown one gets the label's
-// first letter.
-type Button struct{ Label, Brand, Href string }
+// first letter. LastUsed marks the way that this browser took last; of several so
+// marked, the first is.
+type Button struct {
+	Label, Brand, Href string
+	LastUsed           bool
+}
 
 // Note says why the person sees the sign-in page again.
 type Note string
@@ -69,7 +73,10 @@ type Choose struct {
 func (p *Pages) Choose(w http.ResponseWriter, r *http.Request, c Choose) {
 	v := p.view(r, "choose")
 	v.Note = c.Note
+	marked := false
 	for _, b := range c.Buttons {
+		b.LastUsed = b.LastUsed && !marked
+		marked = marked || b.LastUsed
 		v.Buttons = append(v.Buttons, v.way(b))
 	}
 	v.write(w, r, http.StatusOK)
@@ -107,12 +114,28 @@ func (p *Pages) AskSignOut(w http.ResponseWriter, r *http.Request, a AskSignOut)
 	v.write(w, r, http.StatusOK)
 }
 
-// SignedOut confirms a sign-out. Again is where to sign in; empty: Base+"/".
-type SignedOut struct{ Again string }
+// SignedOut confirms a sign-out.
+type SignedOut struct {
+	// Again is where to sign in; empty: Base+"/".
+	Again string
+	// Provider is the name, as a person knows it, of who may still hold a
+	// session of theirs. Empty: nobody does, or nobody knows.
+	Provider string
+	// AtProvider says that the session there was ended, too.
+	AtProvider bool
+}
 
-// SignedOut says that the person is signed out here, with status 200.
+// SignedOut says where the person is signed out and where perhaps not, with
+// status 200. It never claims more than s does: on a shared computer whoever
+// comes next goes in by the session that was left open.
 func (p *Pages) SignedOut(w http.ResponseWriter, r *http.Request, s SignedOut) {
 	v := p.view(r, "signed_out")
+	v.StillIn = s.Provider != "" && !s.AtProvider
+	v.AtProvider = s.AtProvider
+	v.Provider = cmp.Or(s.Provider, v.Provider)
+	if v.StillIn {
+		v.Heading = v.say("signed_out.here")
+	}
 	v.Mark = "check"
 	v.Go = checked(s.Again, v.Home)
 	v.write(w, r, http.StatusOK)

@@ -36,6 +36,9 @@ func everyPage(p *Pages, t texts) []drawn {
 	buttons := everyButton(t)
 	pages := []drawn{
 		{"choose", 200, func(w http.ResponseWriter, r *http.Request) { p.Choose(w, r, Choose{Buttons: buttons}) }},
+		{"choose-last-used", 200, func(w http.ResponseWriter, r *http.Request) {
+			p.Choose(w, r, Choose{Buttons: lastUsed(buttons, 1, len(buttons)-2)})
+		}},
 		{"choose-one", 200, func(w http.ResponseWriter, r *http.Request) { p.Choose(w, r, Choose{Buttons: buttons[:1]}) }},
 		{"choose-none", 200, func(w http.ResponseWriter, r *http.Request) { p.Choose(w, r, Choose{}) }},
 		{"choose-signed-out", 200, func(w http.ResponseWriter, r *http.Request) {
@@ -50,7 +53,13 @@ func everyPage(p *Pages, t texts) []drawn {
 		{"signed-in", 200, func(w http.ResponseWriter, r *http.Request) { p.SignedIn(w, r, SignedIn{who, t.address}) }},
 		{"signed-in-unnamed", 200, func(w http.ResponseWriter, r *http.Request) { p.SignedIn(w, r, SignedIn{}) }},
 		{"ask-sign-out", 200, func(w http.ResponseWriter, r *http.Request) { p.AskSignOut(w, r, AskSignOut{who, t.address}) }},
-		{"signed-out", 200, func(w http.ResponseWriter, r *http.Request) { p.SignedOut(w, r, SignedOut{t.address}) }},
+		{"signed-out", 200, func(w http.ResponseWriter, r *http.Request) { p.SignedOut(w, r, SignedOut{Again: t.address}) }},
+		{"signed-out-here", 200, func(w http.ResponseWriter, r *http.Request) {
+			p.SignedOut(w, r, SignedOut{t.address, t.provider, false})
+		}},
+		{"signed-out-there-too", 200, func(w http.ResponseWriter, r *http.Request) {
+			p.SignedOut(w, r, SignedOut{t.address, t.provider, true})
+		}},
 		{"not-admitted", 403, func(w http.ResponseWriter, r *http.Request) {
 			p.NotAdmitted(w, r, NotAdmitted{who, t.address, t.request})
 		}},
@@ -65,20 +74,35 @@ func everyPage(p *Pages, t texts) []drawn {
 }
 
 func everyButton(t texts) (buttons []Button) {
-	for _, brand := range []string{"google", "apple", "microsoft", "github", "okta", "facebook", "linkedin", "email"} {
+	for _, brand := range everyBrand {
 		label := strings.ToUpper(brand[:1]) + brand[1:]
-		if proper := map[string]string{"github": "GitHub", "linkedin": "LinkedIn"}[brand]; proper != "" {
+		if proper := map[string]string{"github": "GitHub", "linkedin": "LinkedIn", "gitlab": "GitLab"}[brand]; proper != "" {
 			label = proper
 		}
-		buttons = append(buttons, Button{label, brand, "/.login/" + brand + "?return=%2Freports"})
+		buttons = append(buttons, Button{Label: label, Brand: brand, Href: "/.login/" + brand + "?return=%2Freports"})
 	}
-	return append(buttons, Button{t.label, "example", t.address}, Button{"", "", t.address})
+	return append(buttons, Button{Label: t.label, Brand: "example", Href: t.address}, Button{Href: t.address})
+}
+
+// everyBrand is what our own providers name; the last four have no icon.
+var everyBrand = []string{
+	"google", "apple", "microsoft", "github", "okta", "facebook", "linkedin", "email",
+	"discord", "x", "twitch", "spotify", "bitbucket", "gitlab", "slack", "amazon",
+}
+
+// lastUsed marks some of the buttons, which stay as they are.
+func lastUsed(buttons []Button, which ...int) []Button {
+	marked := slices.Clone(buttons)
+	for _, i := range which {
+		marked[i].LastUsed = true
+	}
+	return marked
 }
 
 // kindStatus is the contract, written a second time on purpose.
 var kindStatus = map[Kind]int{
 	Expired: 400, CookiesBlocked: 400, UnsafeAddress: 400, ProviderUnavailable: 502, ProviderError: 400,
-	ProviderCancelled: 400, InvalidAnswer: 400, NotAllowed: 403, EmailInUse: 409, SignupDisabled: 403,
+	ProviderCancelled: 400, LoggedOut: 400, InvalidAnswer: 400, NotAllowed: 403, EmailInUse: 409, SignupDisabled: 403,
 	AccountDisabled: 403, BadRequest: 400, CrossSite: 403, NotFound: 404, MethodNotAllowed: 405, TooMany: 429,
 	Unavailable: 503, Internal: 500,
 }
@@ -385,13 +409,72 @@ func TestBrandsCarryTheirOwnWords(t *testing.T) {
 	}
 	want := []string{
 		"Sign in with Google", "Sign in with Apple", "Sign in with Microsoft", "Sign in with GitHub", "Sign in with Okta",
-		"Sign in with Facebook", "Sign in with LinkedIn", "Sign in with Email", "ESign in with Example ID", "Sign in",
+		"Sign in with Facebook", "Sign in with LinkedIn", "Sign in with Email", "Sign in with Discord", "Sign in with X",
+		"Sign in with Twitch", "Sign in with Spotify", "BSign in with Bitbucket", "GSign in with GitLab", "SSign in with Slack",
+		"ASign in with Amazon", "ESign in with Example ID", "Sign in",
 	}
 	if !slices.Equal(said, want) {
 		t.Errorf("buttons say %q", said)
 	}
-	if styles[0] != "button way google" || styles[1] != "button way apple" || styles[9] != "button way key" {
+	if styles[0] != "button way google" || styles[1] != "button way apple" || styles[len(styles)-1] != "button way key" {
 		t.Errorf("buttons look like %q", styles)
+	}
+}
+
+func TestOnlyOneWayIsMarkedLastUsed(t *testing.T) {
+	for _, marked := range [][]int{{}, {0}, {2}, {1, 3, 4}} {
+		got := ask("GET", func(w http.ResponseWriter, r *http.Request) {
+			(&Pages{}).Choose(w, r, Choose{Buttons: lastUsed(everyButton(plain)[:5], marked...)})
+		})
+		var ways []string
+		for _, a := range elements(parsed(t, got.Body.String()), "a") {
+			if attr(a, "aria-describedby") == "last-used" {
+				ways = append(ways, strings.TrimSpace(text(a.Parent)))
+			}
+		}
+		var want []string
+		if len(marked) != 0 {
+			want = []string{"Last usedSign in with " + everyButton(plain)[marked[0]].Label}
+		}
+		if n := strings.Count(got.Body.String(), `id="last-used"`); !slices.Equal(ways, want) || n != len(want) {
+			t.Errorf("%v: marks %q with %d marks, want %q", marked, ways, n, want)
+		}
+	}
+}
+
+// TestSignedOutClaimsNoMoreThanIsTrue: on a shared computer, who believes that
+// all is closed leaves a session open to the next.
+func TestSignedOutClaimsNoMoreThanIsTrue(t *testing.T) {
+	for given, want := range map[SignedOut]struct{ heading, said, unsaid string }{
+		{}:                                       {"You’re signed out", "you may still be signed in there. On a shared device, sign out there too.", "signed out here and at"},
+		{Provider: "Google"}:                     {"You’re signed out here", "You may still be signed in at Google. We could only sign you out here.", "signed out here and at"},
+		{Provider: "Google", AtProvider: true}:   {"You’re signed out", "You are signed out here and at Google.", "still be signed in"},
+		{Provider: "", AtProvider: true}:         {"You’re signed out", "You are signed out here and at the sign-in service.", "still be signed in"},
+		{Provider: "<b>", Again: "/.login/?x=1"}: {"You’re signed out here", "You may still be signed in at <b>.", "signed out here and at"},
+	} {
+		got := ask("GET", func(w http.ResponseWriter, r *http.Request) { (&Pages{}).SignedOut(w, r, given) })
+		root := parsed(t, got.Body.String())
+		seen := strings.Join(strings.Fields(text(elements(root, "main")[0])), " ")
+		if heading := text(elements(root, "h1")[0]); heading != want.heading || !strings.Contains(seen, want.said) || strings.Contains(seen, want.unsaid) {
+			t.Errorf("%+v: %q, %q", given, heading, seen)
+		}
+		if !strings.Contains(seen, "can no longer open app.example.com in your name") {
+			t.Errorf("%+v does not say what is closed: %q", given, seen)
+		}
+	}
+}
+
+func TestSignedOutMeanwhileLeadsToSigningInAgain(t *testing.T) {
+	got := ask("GET", func(w http.ResponseWriter, r *http.Request) {
+		(&Pages{}).Trouble(w, r, Trouble{Kind: LoggedOut, Provider: "Okta", Retry: "/.login/okta?return=%2Fa"})
+	})
+	root := parsed(t, got.Body.String())
+	links := elements(root, "a")
+	if got.Code != 400 || LoggedOut != "signed_out_meanwhile" || attr(links[0], "href") != "/.login/okta?return=%2Fa" || text(links[0]) != "Sign in again" {
+		t.Errorf("%d %s", got.Code, got.Body)
+	}
+	if seen := text(elements(root, "main")[0]); !strings.Contains(seen, "we heard from Okta that you had signed out there") {
+		t.Errorf("says %q", seen)
 	}
 }
 
@@ -399,7 +482,7 @@ func TestBrandsCarryTheirOwnWords(t *testing.T) {
 func TestBrandCannotReachOtherIcons(t *testing.T) {
 	for _, brand := range []string{"../style", "lock", "alert", "google.svg", `x" onclick="alert(1)`} {
 		got := ask("GET", func(w http.ResponseWriter, r *http.Request) {
-			(&Pages{}).Choose(w, r, Choose{Buttons: []Button{{"Zed", brand, "/"}}})
+			(&Pages{}).Choose(w, r, Choose{Buttons: []Button{{Label: "Zed", Brand: brand, Href: "/"}}})
 		})
 		root := parsed(t, got.Body.String())
 		if got.Code != 200 || text(elements(root, "a")[0]) != "ZSign in with Zed" || strings.Contains(got.Body.String(), "onclick") {

@@ -33,6 +33,8 @@ const (
 	SignupDisabled Kind = "signup_disabled"
 	// AccountDisabled: the person is known here and shut out.
 	AccountDisabled Kind = "account_disabled"
+	// LoggedOut: the provider ended the session before the sign-in was finished.
+	LoggedOut Kind = "signed_out_meanwhile"
 	// BadRequest: the request makes no sense.
 	BadRequest Kind = "bad_request"
 	// CrossSite: a form came from another site.
@@ -83,6 +85,7 @@ var drawings = map[Kind]drawing{
 	EmailInUse:          {http.StatusConflict, "person", "use_known_way", "to_sign_in"},
 	SignupDisabled:      {http.StatusForbidden, "lock", "use_another", "other_ways"},
 	AccountDisabled:     {http.StatusForbidden, "lock", "use_another", "other_ways"},
+	LoggedOut:           {http.StatusBadRequest, "person", "sign_in_again", "to_sign_in"},
 	BadRequest:          {http.StatusBadRequest, "alert", "try_again", "to_sign_in"},
 	CrossSite:           {http.StatusForbidden, "alert", "try_again", "to_sign_in"},
 	NotFound:            {http.StatusNotFound, "alert", "try_again", "to_sign_in"},

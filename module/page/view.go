@@ -32,6 +32,8 @@ type view struct {
 	Go, Return string
 	What, Next string
 	Links      []Link
+
+	StillIn, AtProvider bool
 }
 
 // view begins a page by its name, which selects its template and heading.
@@ -66,12 +68,15 @@ func (v *view) say(name string) string {
 }
 
 // way is a Button as drawn.
-type way struct{ Text, Href, Style, Icon, Letter string }
+type way struct {
+	Text, Href, Style, Icon, Letter string
+	LastUsed                        bool
+}
 
 // way gives a button its words and looks. A brand we cannot draw faithfully
 // gets a monogram, or a key where the label has no letter.
 func (v *view) way(b Button) way {
-	w := way{Href: checked(b.Href, v.Home), Icon: b.Brand}
+	w := way{Href: checked(b.Href, v.Home), Icon: b.Brand, LastUsed: b.LastUsed}
 	w.Text = v.Words["sign_in"]
 	if b.Label != "" {
 		w.Text = strings.ReplaceAll(v.Words["sign_in_with"], "{provider}", b.Label)
@@ -153,10 +158,13 @@ func checked(href, otherwise string) string {
 //go:embed icons/*.svg
 var iconFiles embed.FS
 
-// brands are the icons that belong to a provider.
+// brands are the icons that belong to a provider. Not among them, and so with
+// a monogram: slack ("do not re-create" its logo, says its brand guide), gitlab
+// (its trademark guidelines lend the name, not the logo), amazon (its own button
+// unaltered, or none) and bitbucket (whose rules we have not seen).
 var brands = map[string]bool{
-	"apple": true, "email": true, "facebook": true, "github": true,
-	"google": true, "linkedin": true, "microsoft": true, "okta": true,
+	"apple": true, "discord": true, "email": true, "facebook": true, "github": true,
+	"google": true, "linkedin": true, "microsoft": true, "okta": true, "spotify": true, "twitch": true, "x": true,
 }
 
 // icon is an SVG of ours, drawn in the page so that it needs no request and

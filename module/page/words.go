@@ -27,6 +27,7 @@ var english = language{Lang: "en", Dir: "ltr", Words: map[string]string{
 	"open_safely":   "Open the safe address",
 	"to_sign_in":    "Go to the sign-in page",
 	"other_ways":    "Other ways to sign in",
+	"last_used":     "Last used",
 
 	"choose.title":      "Sign in",
 	"choose.lead":       "Choose how you want to continue.",
@@ -46,9 +47,13 @@ var english = language{Lang: "en", Dir: "ltr", Words: map[string]string{
 	"ask_sign_out.title": "Sign out?",
 	"ask_sign_out.lead":  "You will have to sign in again before you can go on here.",
 
-	"signed_out.title": "You’re signed out",
-	"signed_out.lead":  "This browser can no longer open {site} in your name.",
-	"signed_out.next":  "You may still be signed in at the service you came with. On a shared device, sign out there too.",
+	"signed_out.title":    "You’re signed out",
+	"signed_out.lead":     "This browser can no longer open {site} in your name.",
+	"signed_out.here":     "You’re signed out here",
+	"signed_out.next":     "If another service signed you in, you may still be signed in there. On a shared device, sign out there too.",
+	"signed_out.both":     "You are signed out here and at {provider}.",
+	"signed_out.still_in": "You may still be signed in at {provider}.",
+	"signed_out.shared":   "We could only sign you out here. On a shared device, sign out there too, or the next person may get in as you.",
 
 	"not_admitted.title": "This account has no access",
 	"not_admitted.lead":  "You are signed in, but this page is not open to you.",
@@ -102,6 +107,10 @@ var english = language{Lang: "en", Dir: "ltr", Words: map[string]string{
 	"account_disabled.title": "This account is disabled",
 	"account_disabled.what":  "It was switched off by whoever runs this site.",
 	"account_disabled.next":  "Ask them if you think this is a mistake, or use another account.",
+
+	"signed_out_meanwhile.title": "You signed out before this was done",
+	"signed_out_meanwhile.what":  "While you were signing in, we heard from {provider} that you had signed out there. So you are not signed in here either.",
+	"signed_out_meanwhile.next":  "If you still want to come in, sign in again.",
 
 	"bad_request.title": "We did not understand that",
 	"bad_request.what":  "Something in the address or the form was missing or damaged.",

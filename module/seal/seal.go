@@ -1,11 +1,13 @@
 // Package seal holds the keys: it seals what browsers carry for us, and signs
 // what must come back unchanged. Keys are made on first start, kept in the
-// store, and rotated; the one before the current one still opens.
+// store, and rotated; the one before the current one still opens. Another one,
+// for what lies in the store itself, stays.
 package seal
 
 import (
 	"bytes"
 	"context"
+	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
@@ -32,6 +34,7 @@ type Ring struct {
 	store guest.Store
 	now   func() time.Time
 	keys  atomic.Pointer[keys]
+	rest  cipher.AEAD
 }
 
 type keys struct {
@@ -68,6 +71,13 @@ func Load(ctx context.Context, store guest.Store, now func() time.Time) (*Ring, 
 	r := &Ring{store: store, now: now}
 	if err := r.Rotate(ctx, 0); err != nil {
 		return nil, err
+	}
+	err := store.Update(ctx, func(tx guest.Tx) (err error) {
+		r.rest, err = loadRest(tx)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("loading keys: %w", err)
 	}
 	return r, nil
 }

@@ -117,3 +117,32 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+func TestSealedAtRestOpensInItsPlaceForGood(t *testing.T) {
+	store, clock := logintest.Store(t), new(logintest.Clock)
+	ring := load(t, store, clock)
+	s := ring.SealAtRest("grant/1", []byte("the token"))
+	for range 3 {
+		clock.Advance(2 * time.Hour)
+		if err := ring.Rotate(context.Background(), time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ring = load(t, store, clock)
+	if plain, err := ring.OpenAtRest("grant/1", s); err != nil || string(plain) != "the token" {
+		t.Fatalf("%q, %v", plain, err)
+	}
+	if _, err := ring.OpenAtRest("grant/2", s); !errors.Is(err, seal.ErrSeal) {
+		t.Errorf("opens elsewhere: %v", err)
+	}
+	for i := range s {
+		bent := append([]byte(nil), s...)
+		bent[i] ^= 1
+		if _, err := ring.OpenAtRest("grant/1", bent); !errors.Is(err, seal.ErrSeal) {
+			t.Fatalf("opens with byte %d changed: %v", i, err)
+		}
+	}
+	if _, err := ring.OpenAtRest("grant/1", nil); !errors.Is(err, seal.ErrSeal) {
+		t.Errorf("opens nothing: %v", err)
+	}
+}

@@ -14,6 +14,8 @@ import (
 type Live struct {
 	Session
 	Person identity.Person
+	// Grant is what tokens of the provider's are kept; nil: none.
+	Grant *Grant
 
 	// Site holds whatever the handler made of this session for one site: the
 	// headers, ready to send. The cache neither reads nor compares it.
@@ -24,8 +26,8 @@ type Live struct {
 	hash    hash
 }
 
-func newLive(session Session, person identity.Person) *Live {
-	live := &Live{Session: session, Person: person, expires: session.Expires.UnixNano()}
+func newLive(session Session, person identity.Person, grant *Grant) *Live {
+	live := &Live{Session: session, Person: person, Grant: grant, expires: session.Expires.UnixNano()}
 	live.seen.Store(session.Seen.UnixNano())
 	return live
 }

@@ -37,8 +37,10 @@ type Session struct {
 	User     identity.UserID `json:"user"`
 	Identity []byte          `json:"identity"` // an identity.IdentityKey
 	Provider string          `json:"provider"` // the operator's name of it
-	// ProviderSession is the provider's `sid`.
-	ProviderSession string `json:"provider_session,omitempty"`
+	// Origin is what the provider calls this sign-in.
+	Origin Origin `json:"origin,omitzero"`
+	// Keeps says that tokens of the provider's are kept beside.
+	Keeps bool `json:"keeps,omitempty"`
 	// AuthMethods are the provider's `amr`.
 	AuthMethods []string `json:"amr,omitempty"`
 
@@ -71,13 +73,16 @@ type Ticket struct {
 
 // New is what begins a session.
 type New struct {
-	Person          identity.Person
-	Provider        string
-	ProviderSession string
-	AuthMethods     []string
-	AuthTime        time.Time
-	Lifetime, Idle  time.Duration
-	Device          string
+	Person         identity.Person
+	Provider       string
+	AuthMethods    []string
+	AuthTime       time.Time
+	Lifetime, Idle time.Duration
+	Device         string
+	// Origin is what the provider calls it, where it may send logout tokens.
+	Origin Origin
+	// Grant is what to keep of what the provider gave; nil: nothing.
+	Grant *Grant
 	// Replaces is the session this browser had until now; it ends in the same
 	// transaction. Zero: none.
 	Replaces Key
@@ -129,7 +134,8 @@ func (s *Sessions) Issue(scope string) (Ticket, error) {
 }
 
 // Start writes a new session in tx, and ends the one it replaces. Once tx is
-// durable, call Forget with n.Replaces.
+// durable, call Forget with n.Replaces. ErrLoggedOut means that the provider
+// ended it in the meantime.
 func (s *Sessions) Start(tx guest.Tx, ticket Ticket, n New) (*Session, error) {
 	if n.Replaces != (Key{}) {
 		if _, err := s.end(tx, n.Replaces); err != nil && !errors.Is(err, guest.ErrNotFound) {
@@ -137,18 +143,38 @@ func (s *Sessions) Start(tx guest.Tx, ticket Ticket, n New) (*Session, error) {
 		}
 	}
 	session := s.make(ticket, n)
+	if err := stillThere(tx, session); err != nil {
+		return nil, err
+	}
 	if err := s.write(tx, session); err != nil {
 		return nil, err
 	}
-	return session, ownKind.Put(tx, session.own(), struct{}{}, session.Expires)
+	if err := s.keepGrant(tx, session, n.Grant); err != nil {
+		return nil, err
+	}
+	return session, session.list(tx)
 }
+
+// list has the session be found by its user, and by what the provider calls
+// it.
+func (s *Session) list(tx guest.Tx) error {
+	for _, key := range s.lists() {
+		if err := ownKind.Put(tx, key, struct{}{}, s.Expires); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Session) lists() [][]byte { return append(s.index(), s.own()) }
 
 func (s *Sessions) make(ticket Ticket, n New) *Session {
 	now := s.now().UTC()
 	return &Session{
 		Key: ticket.key, Handle: rand.Text()[:16], Scope: ticket.scope,
 		User: n.Person.User.ID, Identity: []byte(n.Person.Identity.Key()),
-		Provider: n.Provider, ProviderSession: n.ProviderSession, AuthMethods: n.AuthMethods,
+		Provider: n.Provider, Origin: n.Origin, AuthMethods: n.AuthMethods,
+		Keeps:    n.Grant != nil && n.Grant.hasTokens(),
 		AuthTime: n.AuthTime.UTC(), Created: now, Seen: now,
 		Idle: n.Idle, Expires: now.Add(n.Lifetime), Device: n.Device,
 	}
@@ -207,22 +233,28 @@ func (s *Sessions) load(ctx context.Context, scope, cookie string, now time.Time
 func (s *Sessions) fetch(ctx context.Context, key Key) (*Live, error) {
 	var session Session
 	var person *identity.Person
+	var grant *Grant
 	err := s.store.View(ctx, func(tx guest.Tx) (err error) {
 		if err := readSession(tx, key, &session); err != nil {
 			return err
+		}
+		if session.Keeps && session.Ended.IsZero() {
+			if grant, err = s.readGrant(tx, key); err != nil {
+				return err
+			}
 		}
 		person, err = identity.ReadPerson(tx, session.User, identity.IdentityKey(session.Identity))
 		return err
 	})
 	switch {
-	case errors.Is(err, guest.ErrNotFound):
+	case errors.Is(err, guest.ErrNotFound), errors.Is(err, seal.ErrSeal):
 		return nil, ErrNone
 	case err != nil:
 		return nil, err
 	case person.User.State != identity.Active:
 		return nil, ErrNone
 	}
-	return newLive(session, *person), nil
+	return newLive(session, *person, grant), nil
 }
 
 func readSession(tx guest.Tx, key Key, session *Session) error {
@@ -257,8 +289,10 @@ func (s *Sessions) end(tx guest.Tx, key Key) (*Session, error) {
 		return &session, nil
 	}
 	session.Ended = s.now().UTC()
-	if err := tx.Delete(session.own()); err != nil {
-		return nil, err
+	for _, key := range append(session.lists(), key.grant()) {
+		if err := tx.Delete(key); err != nil {
+			return nil, err
+		}
 	}
 	return &session, s.write(tx, &session)
 }
@@ -306,8 +340,12 @@ func (s *Sessions) endThese(tx guest.Tx, user identity.UserID, keys []Key) error
 
 // own lists up to endChunk sessions of a user.
 func own(tx guest.Tx, user identity.UserID, except Key) ([]Key, error) {
+	return listed(tx, ownKind.Key(string(user), ""), except)
+}
+
+// listed are up to endChunk session keys below prefix.
+func listed(tx guest.Tx, prefix []byte, except Key) ([]Key, error) {
 	var keys []Key
-	prefix := ownKind.Key(string(user), "")
 	err := tx.Scan(prefix, nil, endChunk+1, func(key, _ []byte) bool {
 		var k Key
 		if copy(k[:], key[len(prefix):]) == len(k) && k != except {

@@ -77,6 +77,10 @@ func (s *Sessions) Sweep(ctx context.Context) {
 	}
 }
 
+// Streaming are the sessions that have a stream: they may be in use without a
+// request.
+func (s *Sessions) Streaming() []*Live { return s.streams.lives() }
+
 func (s *streams) add(stream *Stream) {
 	key := stream.live.Key
 	shard := &s[key[0]%shards]

@@ -1,0 +1,298 @@
+package module
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/module/header"
+	"github.com/caddy-login/caddy-login/module/session"
+)
+
+// renewal is when the tokens of a session are to be renewed, and by whom. From
+// due on it happens behind the requests' backs; once it is overdue, a request
+// waits for it. Both are in Unix nanoseconds.
+type renewal struct {
+	by           guest.Renewer
+	rules        guest.TokenRules
+	due, overdue int64
+}
+
+const (
+	// renewPatience is how long a request waits for the provider's word.
+	renewPatience = 3 * time.Second
+	// renewTimeout bounds a renewal, also with nobody waiting.
+	renewTimeout = 15 * time.Second
+	// renewAgain is how long after a failure the provider is left alone.
+	renewAgain = 30 * time.Second
+	// renewGap is the least time between two renewals of a session, however
+	// short its tokens live.
+	renewGap = 30 * time.Second
+	// maxRenewing bounds the renewals under way.
+	maxRenewing = 64
+)
+
+// renewalOf is nil where a session keeps nothing to renew.
+func (g *Gate) renewalOf(live *session.Live) *renewal {
+	by, ok := named(g.providers, live.Provider).(guest.Renewer)
+	if !ok || live.Grant == nil {
+		return nil
+	}
+	rules := by.Traits().Tokens
+	due, overdue := schedule(rules, live.Grant)
+	if overdue.IsZero() {
+		return nil
+	}
+	return &renewal{by: by, rules: rules, due: due.UnixNano(), overdue: overdue.UnixNano()}
+}
+
+// schedule is when a grant is to be renewed: before its access token expires,
+// or before the provider's word is too old. Zero times: never.
+func schedule(rules guest.TokenRules, g *session.Grant) (due, overdue time.Time) {
+	if g.Refresh != "" {
+		overdue = g.Expires
+	}
+	if rules.Revalidate > 0 {
+		if old := g.Proven.Add(rules.Revalidate); overdue.IsZero() || old.Before(overdue) {
+			overdue = old
+		}
+	}
+	if overdue.IsZero() {
+		return overdue, overdue
+	}
+	due = overdue.Add(-overdue.Sub(g.Proven) / 5)
+	if earliest := g.Proven.Add(renewGap); due.Before(earliest) {
+		due = earliest
+	}
+	if overdue.Before(due) {
+		overdue = due
+	}
+	return due, overdue
+}
+
+// prove has a session's tokens renewed where that is due. A request waits only
+// where it is overdue, and not for long: a provider that does not answer signs
+// nobody out. Its error means that we cannot know who is there.
+func (v *visit) prove(r *http.Request) error {
+	known := v.known(v.gate)
+	if known == nil || known.renewal == nil {
+		return nil
+	}
+	now := v.gate.now()
+	if now.UnixNano() < known.renewal.due {
+		return nil
+	}
+	done := v.house.renewals.begin(known, v.house, now)
+	if done == nil || now.UnixNano() < known.renewal.overdue {
+		return nil
+	}
+	patience := time.NewTimer(renewPatience)
+	defer patience.Stop()
+	select {
+	case <-done:
+	case <-patience.C:
+	case <-r.Context().Done():
+	}
+	v.live = nil
+	return v.recognise(r)
+}
+
+// unproven reports a session that nobody can ask about at a provider that must
+// be asked: it began before the operator wrote so.
+func (g *Gate) unproven(live *session.Live) bool {
+	return live.Grant == nil && slices.Contains(g.revalidates, live.Provider)
+}
+
+// tokenField is the header in which the app receives the access token, if it
+// does, and until when.
+func (g *Gate) tokenField(live *session.Live) (field header.Field, until int64) {
+	provider := named(g.providers, live.Provider)
+	if live.Grant == nil || live.Grant.Access == "" || provider == nil {
+		return field, 0
+	}
+	field = header.Field{Name: provider.Traits().Tokens.Header, Value: string(live.Grant.Access)}
+	if !live.Grant.Expires.IsZero() {
+		until = live.Grant.Expires.UnixNano()
+	}
+	return field, until
+}
+
+// checkTokens refuses providers whose tokens nobody could keep, and headers for
+// them that say something else; it returns those headers' names.
+func (g *Gate) checkTokens() (names []string, err error) {
+	for _, p := range g.providers {
+		t := p.Traits()
+		if _, renews := p.(guest.Renewer); t.Tokens.Keep && !renews {
+			return nil, fmt.Errorf("provider %s: its tokens can't be kept: remove tokens and revalidate", t.Name)
+		}
+		if t.Tokens.Revalidate > 0 {
+			g.revalidates = append(g.revalidates, t.Name)
+		}
+		name := t.Tokens.Header
+		if name == "" {
+			continue
+		}
+		if slices.ContainsFunc(g.fields, func(f field) bool { return strings.EqualFold(f.name, name) }) {
+			return nil, fmt.Errorf("provider %s: tokens forward %s: that header says who is there; choose another name", t.Name, name)
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+// renewals are the ones under way, one at most for each session, and those
+// that failed of late.
+type renewals struct {
+	mu    sync.Mutex
+	m     map[session.Key]*renewing
+	slots chan struct{}
+}
+
+// renewing is one renewal. What follows done is written before that is closed.
+type renewing struct {
+	done    chan struct{}
+	failed  time.Time
+	unsaved *session.Grant // the provider's answer, where the store did not take it
+}
+
+func newRenewals() *renewals {
+	return &renewals{m: make(map[session.Key]*renewing), slots: make(chan struct{}, maxRenewing)}
+}
+
+// begin has a session renewed, unless that is under way. What it returns is
+// closed once that is over; nil: it failed just now, or too much is under way.
+func (r *renewals) begin(k *known, h *house, now time.Time) <-chan struct{} {
+	key := k.live.Key
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := r.m[key]
+	var unsaved *session.Grant
+	if last != nil {
+		select {
+		case <-last.done:
+		default:
+			return last.done
+		}
+		if age := now.Sub(last.failed); age >= 0 && age < renewAgain {
+			return nil
+		}
+		unsaved = last.unsaved
+	}
+	select {
+	case r.slots <- struct{}{}:
+	default:
+		return nil
+	}
+	next := &renewing{done: make(chan struct{}), unsaved: unsaved}
+	r.m[key] = next
+	go r.run(k, h, next)
+	return next.done
+}
+
+func (r *renewals) run(k *known, h *house, one *renewing) {
+	ctx, cancel := context.WithTimeout(context.Background(), renewTimeout)
+	defer cancel()
+	err := k.renew(ctx, h, one)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		one.failed = k.gate.now()
+	} else {
+		delete(r.m, k.live.Key)
+	}
+	close(one.done)
+	<-r.slots
+}
+
+// tidy forgets failures that are long past.
+func (r *renewals) tidy(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key, one := range r.m {
+		select {
+		case <-one.done:
+			if one.unsaved == nil && now.Sub(one.failed) > renewAgain {
+				delete(r.m, key)
+			}
+		default:
+		}
+	}
+}
+
+// renew asks the provider, and keeps or ends what it says.
+func (k *known) renew(ctx context.Context, h *house, one *renewing) (err error) {
+	defer func() {
+		// Outside of a request a guest's panic would end the whole server.
+		if v := recover(); v != nil {
+			err = fmt.Errorf("renewing tokens: %v", v)
+		}
+	}()
+	grant, err := h.sessions.Grant(ctx, k.live.Key)
+	if errors.Is(err, session.ErrNone) {
+		one.unsaved = nil
+		return nil
+	}
+	if err != nil {
+		return k.notRenewed(err)
+	}
+	if one.unsaved == nil {
+		if due, _ := schedule(k.renewal.rules, grant); k.gate.now().Before(due) {
+			return nil
+		}
+		tokens, err := k.renewal.by.Renew(ctx, grant.Kept())
+		if errors.Is(err, guest.ErrGrantEnded) {
+			return k.endGrant(ctx, h, err)
+		}
+		if err != nil {
+			return k.notRenewed(err)
+		}
+		one.unsaved = grant.Renewed(tokens, k.gate.now())
+	}
+	err = h.sessions.Renew(ctx, k.live.Key, one.unsaved)
+	if err != nil && !errors.Is(err, session.ErrNone) {
+		return k.notRenewed(err)
+	}
+	one.unsaved = nil
+	return nil
+}
+
+// endGrant signs somebody out whom the provider disowned.
+func (k *known) endGrant(ctx context.Context, h *house, why error) error {
+	if err := h.sessions.End(ctx, k.live.Key); err != nil {
+		return k.notRenewed(err)
+	}
+	k.gate.app.endedElsewhere(&k.live.Session, "grant_ended", why)
+	return nil
+}
+
+func (k *known) notRenewed(err error) error {
+	app := k.gate.app
+	// One line now and then: a provider that is down fails for everybody.
+	if app.noise.Allow("renewal "+k.live.Provider, k.gate.now()) {
+		app.log.Warn("tokens not renewed; the session goes on", zap.String("provider", k.live.Provider),
+			zap.String("session", k.live.Handle), zap.Error(err))
+	}
+	return err
+}
+
+// renewStreams renews what is due in sessions that have a stream, and so
+// perhaps no request for hours.
+func (h *house) renewStreams() {
+	for _, live := range h.sessions.Streaming() {
+		known, ok := live.Site.Load().(*known)
+		if !ok || known.renewal == nil {
+			continue
+		}
+		if now := known.gate.now(); now.UnixNano() >= known.renewal.due {
+			h.renewals.begin(known, h, now)
+		}
+	}
+}

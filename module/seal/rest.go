@@ -1,0 +1,55 @@
+package seal
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/caddy-login/caddy-login/module/guest"
+)
+
+// storedRest is the record of the key for what lies in the store. It never
+// rotates: what it seals may be needed years later. A backup of the store holds
+// it too; what it guards against is a value that is carried to another record,
+// a log, or a dump of single records.
+type storedRest struct {
+	// Secret is 32 bytes of chance.
+	Secret []byte `json:"secret"`
+}
+
+// loadRest reads that key, or makes it.
+func loadRest(tx guest.Tx) (cipher.AEAD, error) {
+	var stored storedRest
+	err := kind.Get(tx, kind.Key("rest"), &stored)
+	if errors.Is(err, guest.ErrNotFound) {
+		stored.Secret = make([]byte, 32)
+		rand.Read(stored.Secret)
+		err = kind.Put(tx, kind.Key("rest"), stored, time.Time{})
+	}
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(stored.Secret)
+	if err != nil || len(stored.Secret) != 32 {
+		return nil, fmt.Errorf("reading key: secret of %d bytes, not 32", len(stored.Secret))
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// SealAtRest encrypts and authenticates plain for the store. purpose names the
+// one record that it is for: elsewhere it does not open.
+func (r *Ring) SealAtRest(purpose string, plain []byte) []byte {
+	return r.rest.Seal(nil, nil, plain, []byte(purpose))
+}
+
+// OpenAtRest returns what SealAtRest sealed for this purpose, or ErrSeal.
+func (r *Ring) OpenAtRest(purpose string, sealed []byte) ([]byte, error) {
+	plain, err := r.rest.Open(nil, nil, sealed, []byte(purpose))
+	if err != nil {
+		return nil, ErrSeal
+	}
+	return plain, nil
+}
