@@ -473,7 +473,7 @@ func TestSignedOutMeanwhileLeadsToSigningInAgain(t *testing.T) {
 	if got.Code != 400 || LoggedOut != "signed_out_meanwhile" || attr(links[0], "href") != "/.login/okta?return=%2Fa" || text(links[0]) != "Sign in again" {
 		t.Errorf("%d %s", got.Code, got.Body)
 	}
-	if seen := text(elements(root, "main")[0]); !strings.Contains(seen, "we heard from Okta that you had signed out there") {
+	if seen := text(elements(root, "main")[0]); !strings.Contains(seen, "we heard from Okta that your session there had ended") {
 		t.Errorf("says %q", seen)
 	}
 }

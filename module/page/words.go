@@ -108,8 +108,8 @@ var english = language{Lang: "en", Dir: "ltr", Words: map[string]string{
 	"account_disabled.what":  "It was switched off by whoever runs this site.",
 	"account_disabled.next":  "Ask them if you think this is a mistake, or use another account.",
 
-	"signed_out_meanwhile.title": "You signed out before this was done",
-	"signed_out_meanwhile.what":  "While you were signing in, we heard from {provider} that you had signed out there. So you are not signed in here either.",
+	"signed_out_meanwhile.title": "You were signed out meanwhile",
+	"signed_out_meanwhile.what":  "While you were signing in, we heard from {provider} that your session there had ended. So you are not signed in here either.",
 	"signed_out_meanwhile.next":  "If you still want to come in, sign in again.",
 
 	"bad_request.title": "We did not understand that",
