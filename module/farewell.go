@@ -38,9 +38,10 @@ func (p *portal) logout(w http.ResponseWriter, r *http.Request, v *visit) error 
 	return nil
 }
 
-// labelOf is what people call a provider of this site, or empty.
+// labelOf is what people call a provider of this site; empty for what is none,
+// and nowhere to be signed in.
 func (p *portal) labelOf(name string) string {
-	if provider := named(p.gate.providers, name); provider != nil {
+	if provider, ok := named(p.gate.providers, name).(guest.Provider); ok {
 		return provider.Traits().Label
 	}
 	return ""

@@ -15,17 +15,18 @@ import (
 // the store, until it ends. The zero value is nothing.
 type Grant struct {
 	// Issuer, Subject and TokenSubject are those of the guest.Profile.
-	Issuer       string `json:"issuer"`
-	Subject      string `json:"subject"`
-	TokenSubject string `json:"token_subject,omitempty"`
+	Issuer       string `json:"issuer"`                  // whose account it is
+	Subject      string `json:"subject"`                 // and which
+	TokenSubject string `json:"token_subject,omitempty"` // and what tokens call it
 
 	// IDToken is the hint for a sign-out at the provider.
 	IDToken guest.Secret `json:"id_token,omitempty"`
 
-	// Access, Refresh and Expires are guest.Tokens.
+	// Access is the access token, Refresh what gets another one.
 	Access  guest.Secret `json:"access,omitempty"`
-	Refresh guest.Secret `json:"refresh,omitempty"`
-	Expires time.Time    `json:"expires,omitzero"`
+	Refresh guest.Secret `json:"refresh,omitempty"` // may be empty
+	// Expires is when Access does; zero where the provider did not say.
+	Expires time.Time `json:"expires,omitzero"`
 
 	// Proven is when the provider last vouched for the account: at the sign-in,
 	// or when the tokens were last renewed.

@@ -17,7 +17,7 @@ type Origin struct {
 	Issuer string `json:"issuer,omitempty"`
 	// Subject and SessionID are the ID token's `sub` and `sid`.
 	Subject   string `json:"sub,omitempty"`
-	SessionID string `json:"sid,omitempty"`
+	SessionID string `json:"sid,omitempty"` // may be empty
 	// IssuedAt is its `iat`.
 	IssuedAt time.Time `json:"iat,omitzero"`
 }
