@@ -88,7 +88,7 @@ func replaced(v *visit) session.Key {
 	return v.live.Key
 }
 
-func (p *portal) newSession(r *http.Request, v *visit, provider guest.Provider, profile guest.Profile, person identity.Person) session.New {
+func (p *portal) newSession(r *http.Request, v *visit, provider guest.Method, profile guest.Profile, person identity.Person) session.New {
 	s := p.gate.settings.Session
 	authTime := profile.AuthTime
 	if authTime.IsZero() {
@@ -176,7 +176,7 @@ func (p *portal) isInvited(email identity.Email) bool {
 // the log has.
 type trouble struct {
 	kind     page.Kind
-	provider guest.Provider
+	provider guest.Method
 	// back is where the visitor wanted to go; they may try again from there.
 	back string
 	// outcome is the metric's and the event's label; empty where no sign-in
@@ -214,14 +214,14 @@ func (p *portal) trouble(w http.ResponseWriter, r *http.Request, v *visit, t tro
 }
 
 // failure is what a provider could not do.
-func (p *portal) failure(provider guest.Provider, back string, err error) trouble {
+func (p *portal) failure(provider guest.Method, back string, err error) trouble {
 	reason := guest.ReasonOf(err)
 	// Each reason is a page of that name.
 	return trouble{kind: page.Kind(reason), provider: provider, back: back, outcome: string(reason), err: err}
 }
 
 // notResumed is an answer that belongs to no attempt of this browser.
-func (p *portal) notResumed(provider guest.Provider, attempt *signin.Attempt, err error) trouble {
+func (p *portal) notResumed(provider guest.Method, attempt *signin.Attempt, err error) trouble {
 	t := trouble{kind: page.Expired, provider: provider, outcome: "expired", err: err}
 	if attempt != nil {
 		t.back = attempt.Return
@@ -239,7 +239,7 @@ func (p *portal) notResumed(provider guest.Provider, attempt *signin.Attempt, er
 }
 
 // notAdmitted is an account that the rules of identity make nobody.
-func (p *portal) notAdmitted(provider guest.Provider, row string, err error) trouble {
+func (p *portal) notAdmitted(provider guest.Method, row string, err error) trouble {
 	t := trouble{provider: provider, row: row, err: err}
 	switch {
 	case errors.Is(err, identity.ErrEmailInUse):

@@ -35,7 +35,7 @@ type App struct {
 	ctx       caddy.Context
 	log       *zap.Logger
 	events    *caddyevents.App
-	providers []guest.Provider
+	providers []guest.Method
 	door      *door
 	gates     []*Gate
 	noise     *limit.Limit // of the log, by network
@@ -160,7 +160,7 @@ func (a *App) Cleanup() error {
 }
 
 // loadProviders loads the guests of a struct's field ProvidersRaw.
-func loadProviders(ctx caddy.Context, owner any, count int) ([]guest.Provider, error) {
+func loadProviders(ctx caddy.Context, owner any, count int) ([]guest.Method, error) {
 	if count == 0 {
 		return nil, nil
 	}
@@ -168,9 +168,9 @@ func loadProviders(ctx caddy.Context, owner any, count int) ([]guest.Provider, e
 	if err != nil {
 		return nil, fmt.Errorf("loading providers: %w", err)
 	}
-	var providers []guest.Provider
+	var providers []guest.Method
 	for _, one := range loaded.([]any) {
-		provider, ok := one.(guest.Provider)
+		provider, ok := one.(guest.Method)
 		if !ok {
 			return nil, fmt.Errorf("loading providers: %T is no provider", one)
 		}
@@ -183,7 +183,7 @@ func loadProviders(ctx caddy.Context, owner any, count int) ([]guest.Provider, e
 }
 
 // distinct refuses names that would hide each other.
-func distinct(providers []guest.Provider) error {
+func distinct(providers []guest.Method) error {
 	seen := make(map[string]bool)
 	for _, p := range providers {
 		name := p.Traits().Name

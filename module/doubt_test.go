@@ -42,7 +42,7 @@ func TestSiteWithDoubtfulAddressesHasNoRuleOnThem(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			g := &Gate{providers: []guest.Provider{sure, row.provider}}
+			g := &Gate{providers: []guest.Method{sure, row.provider}}
 			g.settings.Allow = []*Rule{{who: who}}
 			if row.role != nil {
 				if g.defs, err = parseRoles([]Role{{Name: "staff", Who: row.role}}); err != nil {

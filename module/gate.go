@@ -41,7 +41,7 @@ type Gate struct {
 	at        position
 	log       *zap.Logger
 	settings  Settings // the site's over the app's, with defaults
-	providers []guest.Provider
+	providers []guest.Method
 	offered   []string // their names
 	guard     *header.Guard
 	rules     []*Rule
@@ -123,7 +123,7 @@ func (g *Gate) build(ctx caddy.Context) (err error) {
 
 // chooseProviders finds what this site offers: the names it uses, then its
 // own; with neither, all of the app's.
-func (g *Gate) chooseProviders(own []guest.Provider) error {
+func (g *Gate) chooseProviders(own []guest.Method) error {
 	for _, name := range g.Use {
 		provider := cmp.Or(named(own, name), named(g.app.providers, name))
 		if provider == nil {
@@ -145,7 +145,7 @@ func (g *Gate) chooseProviders(own []guest.Provider) error {
 	return distinct(g.providers)
 }
 
-func named(providers []guest.Provider, name string) guest.Provider {
+func named(providers []guest.Method, name string) guest.Method {
 	for _, p := range providers {
 		if p.Traits().Name == name {
 			return p
@@ -154,7 +154,7 @@ func named(providers []guest.Provider, name string) guest.Provider {
 	return nil
 }
 
-func providerNames(providers []guest.Provider) (names []string) {
+func providerNames(providers []guest.Method) (names []string) {
 	for _, p := range providers {
 		names = append(names, p.Traits().Name)
 	}

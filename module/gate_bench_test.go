@@ -153,6 +153,12 @@ func openGate(b testing.TB, config string) *Gate {
 // enter begins a session at the gate, and returns the cookie's value.
 func enter(b testing.TB, g *Gate) (cookie string) {
 	b.Helper()
+	return enterWith(b, g, nil)
+}
+
+// enterWith does so with a grant.
+func enterWith(b testing.TB, g *Gate, grant *session.Grant) (cookie string) {
+	b.Helper()
 	house, err := g.app.door.enter()
 	if err != nil {
 		b.Fatal(err)
@@ -176,7 +182,7 @@ func enter(b testing.TB, g *Gate) (cookie string) {
 		}
 		_, err = house.sessions.Start(tx, ticket, session.New{
 			Person: admitted.Person, Provider: "bench", AuthTime: time.Now(),
-			Lifetime: time.Hour, Idle: time.Hour,
+			Lifetime: time.Hour, Idle: time.Hour, Grant: grant,
 		})
 		return err
 	})

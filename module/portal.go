@@ -96,12 +96,15 @@ func (p *portal) route(u *url.URL) (found *room, quiet bool) {
 		return &room{serve: p.logout}, false
 	}
 	name, rest, _ := strings.Cut(path[1:], "/")
-	i := slices.IndexFunc(p.gate.providers, func(g guest.Provider) bool { return g.Traits().Name == name })
-	if i < 0 {
-		return nil, true
+	if provider, ok := named(p.gate.providers, name).(guest.Provider); ok {
+		return p.roomOf(provider, rest)
 	}
-	provider := p.gate.providers[i]
-	switch rest {
+	return nil, true
+}
+
+// roomOf is a page of one provider's.
+func (p *portal) roomOf(provider guest.Provider, path string) (found *room, quiet bool) {
+	switch path {
 	case "":
 		return p.at(provider, p.begin), true
 	case "callback":

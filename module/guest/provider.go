@@ -10,17 +10,45 @@ import (
 	"time"
 )
 
-// Provider is one way in that leads over another party: Google, an OIDC
-// issuer, an OAuth 2.0 server. It is a Caddy module in the namespace
-// login.providers and must be safe for concurrent use.
-type Provider interface {
-	// Open takes what the house lends and checks the provider's own settings.
-	// It is called at provision and must not touch the network or the disk:
-	// one dead provider must not stop Caddy from starting.
+// Method is one way to sign in: a Provider or a CodeSender. It is a Caddy
+// module in the namespace login.providers and must be safe for concurrent use.
+type Method interface {
+	// Open takes what the house lends and checks the method's own settings. It
+	// is called at provision and must not touch the network or the disk: one
+	// dead provider must not stop Caddy from starting.
 	Open(Env) error
 
-	// Traits says how the house treats this provider. Constant after Open.
+	// Traits says how the house treats this method. Constant after Open.
 	Traits() Traits
+}
+
+// CodeSender is the way in by a code or a link that comes by mail. The house
+// does it all; this says how.
+type CodeSender interface {
+	Method
+
+	// Codes are the operator's choices. Constant after Open.
+	Codes() CodeRules
+}
+
+// CodeRules shape the codes that are mailed.
+type CodeRules struct {
+	// Length is how many digits a code has, 6 to 10.
+	Length int
+	// Lifetime is how long code and link are good.
+	Lifetime time.Duration
+	// Link has the mail carry a link as well.
+	Link bool
+	// CrossDevice is what a link does in another browser than the one that
+	// asked: `code` shows the code to type there, `match` has the person pick
+	// the number shown there, `allow` signs in where the link was opened.
+	CrossDevice string
+}
+
+// Provider is a Method that leads over another party: Google, an OIDC issuer,
+// an OAuth 2.0 server.
+type Provider interface {
+	Method
 
 	// Begin returns the absolute address at the provider that the browser is
 	// sent to. It may fetch discovery metadata (once, shared by all callers)
