@@ -1,9 +1,6 @@
 package provider
 
 import (
-	"context"
-	"errors"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -14,12 +11,18 @@ import (
 )
 
 // AuthorizationURL is where the browser is sent with an authorization request
-// (RFC 6749 section 4.1.1). What the endpoint's address asks itself stays,
-// unless params say otherwise.
+// (RFC 6749 section 4.1.1); see FrontURL.
 func AuthorizationURL(endpoint string, params url.Values) (string, error) {
+	return FrontURL("authorization endpoint", endpoint, params)
+}
+
+// FrontURL is where the browser is sent with a request to the endpoint that
+// errors call what. What the endpoint's address asks itself stays, unless
+// params say otherwise.
+func FrontURL(what, endpoint string, params url.Values) (string, error) {
 	address, err := url.Parse(endpoint)
 	if err != nil {
-		return "", Untrusted("authorization endpoint is no URL")
+		return "", Untrusted("%s is no URL", what)
 	}
 	query := address.Query()
 	for name, values := range params {
@@ -67,104 +70,4 @@ func refusal(code, description string) error {
 		return Fail(guest.Cancelled, "issuer answered %s: %s", code, Quote(description))
 	}
 	return Fail(guest.Refused, "issuer answered %s: %s", Quote(code), Quote(description))
-}
-
-// Grant is an authorization code and what it takes to spend it at the token
-// endpoint (RFC 6749 section 4.1.3).
-type Grant struct {
-	TokenURL    string
-	ClientID    string
-	Secret      guest.Secret
-	Basic       bool // the client's ID and secret go into the header, not the form
-	Code        string
-	RedirectURI string
-	Verifier    string // empty: without PKCE
-}
-
-// Tokens are what a code was exchanged for. Access is never empty.
-type Tokens struct {
-	Access string
-	ID     string // of OpenID Connect
-	Scope  string // what was granted, as the provider spells it; empty where it does not say
-}
-
-// Spend exchanges the code, exactly once. An error that comes with status 200
-// is one all the same.
-func (g Grant) Spend(ctx context.Context, client *http.Client) (Tokens, error) {
-	config := oauth2.Config{
-		ClientID:     g.ClientID,
-		ClientSecret: string(g.Secret),
-		RedirectURL:  g.RedirectURI,
-		// With an unset style the library would send the code twice.
-		Endpoint: oauth2.Endpoint{TokenURL: g.TokenURL, AuthStyle: oauth2.AuthStyleInParams},
-	}
-	if g.Basic {
-		config.Endpoint.AuthStyle = oauth2.AuthStyleInHeader
-	}
-	var options []oauth2.AuthCodeOption
-	if g.Verifier != "" {
-		options = append(options, oauth2.VerifierOption(g.Verifier))
-	}
-	token, err := config.Exchange(context.WithValue(ctx, oauth2.HTTPClient, wantingJSON(client)), g.Code, options...)
-	if err != nil {
-		return Tokens{}, exchangeFailure(ctx, err)
-	}
-	if token.TokenType != "" && !strings.EqualFold(token.TokenType, "bearer") {
-		return Tokens{}, Untrusted("token type is %s, not Bearer", Quote(token.TokenType))
-	}
-	id, _ := token.Extra("id_token").(string)
-	scope, _ := token.Extra("scope").(string)
-	return Tokens{Access: token.AccessToken, ID: id, Scope: scope}, nil
-}
-
-// wantingJSON is client with an Accept header, without which GitHub answers
-// with a form.
-func wantingJSON(client *http.Client) *http.Client {
-	c := *client
-	c.Transport = accepting{c.Transport}
-	return &c
-}
-
-type accepting struct{ http.RoundTripper }
-
-func (a accepting) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.Header.Set("Accept", "application/json")
-	if a.RoundTripper == nil {
-		return http.DefaultTransport.RoundTrip(r)
-	}
-	return a.RoundTripper.RoundTrip(r)
-}
-
-// exchangeFailure drops the library's text, which quotes the whole answer, and
-// the issuer's description, which may repeat the code.
-func exchangeFailure(ctx context.Context, err error) error {
-	var answer *oauth2.RetrieveError
-	var network *url.Error
-	switch {
-	case errors.As(err, &answer):
-		return refusedExchange(answer.Response.StatusCode, answer.ErrorCode)
-	case errors.As(err, &network):
-		return Unavailable("exchanging code: %w", network)
-	case ctx.Err() != nil:
-		return Unavailable("exchanging code: %w", ctx.Err())
-	default:
-		return Fail(guest.Refused, "exchanging code: token endpoint's answer is no token response")
-	}
-}
-
-func refusedExchange(status int, code string) error {
-	if status >= 500 || status == http.StatusTooManyRequests {
-		return Unavailable("exchanging code: token endpoint answered %d", status)
-	}
-	return Fail(guest.Refused, "exchanging code: token endpoint answered %d, %s", status, errorCode(code))
-}
-
-// errorCode passes on an error code of the specifications' form, such as
-// invalid_client, and nothing else.
-func errorCode(code string) string {
-	if code == "" || len(code) > 40 || strings.Trim(code, "abcdefghijklmnopqrstuvwxyz_") != "" {
-		return "no known error code"
-	}
-	return code
 }

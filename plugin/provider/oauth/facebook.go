@@ -6,7 +6,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -89,7 +88,7 @@ func (f *Facebook) option(d *caddyfile.Dispenser) error {
 		return provider.Checked(d, &f.GraphVersion, checkVersion)
 	default:
 		return provider.Rest(d, []string{"graph_version"},
-			provider.Without{Part: &f.Options, Not: []string{"groups"}}, f.addresses("api_url", &f.APIURL))
+			provider.Without{Part: &f.Options, Not: []string{"groups", "provider_logout"}}, f.addresses("api_url", &f.APIURL))
 	}
 }
 
@@ -105,9 +104,6 @@ func checkVersion(version string) error {
 // Provision checks the settings and resolves placeholders. It touches no
 // network.
 func (f *Facebook) Provision(caddy.Context) error {
-	if f.Groups != "" {
-		return errors.New("groups: facebook lists none: remove it")
-	}
 	f.version = cmp.Or(f.GraphVersion, graphVersion)
 	if err := checkVersion(f.version); err != nil {
 		return err
@@ -140,6 +136,9 @@ func (f *Facebook) who(ctx context.Context, b bearer) (guest.Profile, error) {
 		return guest.Profile{}, err
 	}
 	f.notice(answer.Header.Get("Facebook-Api-Version"))
+	if err := notTaken(answer.Body); err != nil {
+		return guest.Profile{}, err
+	}
 	person, err := read("me", answer)
 	if err != nil {
 		return guest.Profile{}, err
@@ -159,6 +158,26 @@ func (f *Facebook) who(ctx context.Context, b bearer) (guest.Profile, error) {
 		Name:       provider.Display(person.Text("name")),
 		Picture:    picture(person),
 	}, nil
+}
+
+// notTaken is the error of an answer that says, in Facebook's way, that the
+// access token is not taken; nil where it says something else. 190 is what
+// becomes of a token that the person, a new password or Facebook took back;
+// with subcode 463 it merely expired.
+func notTaken(body []byte) error {
+	said, err := provider.ParseClaims(body)
+	if err != nil {
+		return nil // whoever reads on will say so
+	}
+	code, sub := said.At("error.code")["error.code"], said.At("error.error_subcode")["error.error_subcode"]
+	switch {
+	case string(code) != "190":
+		return nil
+	case string(sub) == "463":
+		return provider.Fail(guest.Refused, "me answered that the access token expired")
+	default:
+		return provider.Fail(guest.Refused, "me answered with code 190: %w", errNotTaken)
+	}
 }
 
 // me is the address that tells who somebody is. appsecret_proof shows that the
@@ -200,5 +219,5 @@ var (
 	_ caddy.Module          = (*Facebook)(nil)
 	_ caddy.Provisioner     = (*Facebook)(nil)
 	_ caddyfile.Unmarshaler = (*Facebook)(nil)
-	_ guest.Provider        = (*Facebook)(nil)
+	_ guest.Renewer         = (*Facebook)(nil)
 )

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -24,6 +25,8 @@ const (
 	clientID     = "our client:1"
 	clientSecret = "s3cr+t: /x"
 	access       = "the-access"
+	refresh      = "the-refresh"
+	fresh        = "the-fresh-access" // what the refresh token is traded for
 )
 
 type object = map[string]any
@@ -36,12 +39,14 @@ type fake struct {
 	tokenStatus int    // default 200
 	token       object // merged over the token answer; nil values delete
 	rawToken    string // replaces it, where set
+	renewed     object // merged over the answer to the refresh token, likewise
 
 	// pages are answers by path, or by path and query: an object, a list, a
 	// string that goes out as it is, or a handler.
 	pages map[string]any
 
 	mu        sync.Mutex
+	live      string // the access token that the API takes; empty: access
 	challenge string
 	asked     []*http.Request
 	form      url.Values
@@ -57,13 +62,14 @@ func newFake(t testing.TB) *fake {
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	f.asked = append(f.asked, r)
+	live := cmp.Or(f.live, access)
 	f.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	if r.URL.Path == "/token" {
 		f.exchange(w, r)
 		return
 	}
-	if r.Header.Get("Authorization") != "Bearer "+access || strings.Contains(r.URL.RawQuery, access) {
+	if r.Header.Get("Authorization") != "Bearer "+live || strings.Contains(r.URL.RawQuery, live) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
@@ -98,6 +104,8 @@ func (f *fake) exchange(w http.ResponseWriter, r *http.Request) {
 	proven := f.challenge == "" || oauth2.S256ChallengeFromVerifier(r.PostFormValue("code_verifier")) == f.challenge
 	f.mu.Unlock()
 	switch {
+	case r.PostFormValue("grant_type") == "refresh_token" && id == clientID && secret == clientSecret:
+		f.renew(w, r)
 	case id != clientID || secret != clientSecret || !proven || r.PostFormValue("code") != "the-code":
 		// As GitHub does it: an error, with status 200.
 		_ = json.NewEncoder(w).Encode(object{"error": "bad_verification_code", "error_description": "no: the-code"})
@@ -105,15 +113,33 @@ func (f *fake) exchange(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(max(f.tokenStatus, 200))
 		_, _ = w.Write([]byte(f.rawToken))
 	default:
-		answer := object{"access_token": access, "token_type": "bearer"}
-		for name, value := range f.token {
-			if answer[name] = value; value == nil {
-				delete(answer, name)
-			}
-		}
-		w.WriteHeader(max(f.tokenStatus, 200))
-		_ = json.NewEncoder(w).Encode(answer)
+		f.issue(w, object{"access_token": access, "token_type": "bearer"}, f.token)
 	}
+}
+
+// renew trades the refresh token. Once it did, the API takes the fresh access
+// token alone.
+func (f *fake) renew(w http.ResponseWriter, r *http.Request) {
+	if r.PostFormValue("refresh_token") != refresh {
+		_ = json.NewEncoder(w).Encode(object{"error": "bad_refresh_token", "error_description": "no: the-refresh"})
+		return
+	}
+	if _, spoilt := f.renewed["access_token"]; !spoilt && f.renewed["error"] == nil && f.tokenStatus < 400 {
+		f.mu.Lock()
+		f.live = fresh
+		f.mu.Unlock()
+	}
+	f.issue(w, object{"access_token": fresh, "refresh_token": "the-next-refresh", "expires_in": 3600, "token_type": "Bearer"}, f.renewed)
+}
+
+func (f *fake) issue(w http.ResponseWriter, answer, merged object) {
+	for name, value := range merged {
+		if answer[name] = value; value == nil {
+			delete(answer, name)
+		}
+	}
+	w.WriteHeader(max(f.tokenStatus, 200))
+	_ = json.NewEncoder(w).Encode(answer)
 }
 
 // count is how often a path was asked for.
@@ -205,7 +231,7 @@ func wantRefusal(t testing.TB, err error, want guest.Reason) {
 		t.Errorf("got %v, want a failure %s", err, want)
 		return
 	}
-	for _, secret := range []string{access, "the-code", clientSecret, "ada@example.com"} {
+	for _, secret := range []string{access, refresh, fresh, "the-code", clientSecret, "ada@example.com"} {
 		if strings.Contains(err.Error(), secret) {
 			t.Errorf("the error tells %q: %v", secret, err)
 		}

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -33,7 +34,8 @@ import (
 // A GitHub App has permissions in place of scopes: "Email addresses", read, and
 // for org and team "Members" of the organization, read. An organization may
 // have to approve the app before it tells who belongs to it; until then nobody
-// counts as a member.
+// counts as a member. With revalidate, org and team are asked about anew, and
+// who left is signed out.
 type GitHub struct {
 	provider.Options
 	Server
@@ -101,7 +103,7 @@ func (g *GitHub) option(d *caddyfile.Dispenser) error {
 		})
 	default:
 		return provider.Rest(d, []string{"org", "team", "host"},
-			provider.Without{Part: &g.Options, Not: []string{"groups"}}, g.addresses("api_url", &g.APIURL))
+			provider.Without{Part: &g.Options, Not: []string{"groups", "provider_logout"}}, g.addresses("api_url", &g.APIURL))
 	}
 }
 
@@ -153,11 +155,11 @@ func (g *GitHub) Provision(caddy.Context) error {
 		return err
 	}
 	b := brand{
-		key:          "github",
-		defaults:     githubDefaults,
-		scopes:       []string{"read:user", "user:email"},
-		switchPrompt: "select_account",
-		who:          g.who,
+		key:      "github",
+		defaults: githubDefaults,
+		scopes:   []string{"read:user", "user:email"},
+		chooser:  url.Values{"prompt": {"select_account"}},
+		who:      g.who,
 	}
 	if len(g.orgs)+len(g.teams) > 0 {
 		b.needed = []string{"read:org"}
@@ -252,14 +254,15 @@ func (g *GitHub) who(ctx context.Context, b bearer) (guest.Profile, error) {
 // it was; an Enterprise Server's owner says so of all.
 func (g *GitHub) verifies() bool { return g.at.api == githubAPI }
 
-// ask is bearer.ask that takes GitHub's way of saying "too many requests",
-// which is a 403, for what it is.
+// ask is bearer.ask that takes GitHub's ways of saying "too many requests", all
+// of them a 403, for what they are. One of them has no header to tell it by.
 func (g *GitHub) ask(ctx context.Context, b bearer, what, path string) (provider.Answer, error) {
 	answer, err := b.ask(ctx, what, g.at.api+path)
 	if err != nil {
 		return answer, err
 	}
 	spent := answer.Header.Get("X-RateLimit-Remaining") == "0" || answer.Header.Get("Retry-After") != ""
+	spent = spent || bytes.Contains(bytes.ToLower(answer.Body), []byte("rate limit"))
 	if answer.Status == http.StatusForbidden && spent {
 		return answer, provider.Unavailable("%s answered 403: the rate limit is reached", what)
 	}
@@ -289,7 +292,7 @@ func (g *GitHub) each(ctx context.Context, b bearer, path string, fn func(provid
 		case answer.Status == http.StatusForbidden || answer.Status == http.StatusNotFound:
 			return errHidden
 		case answer.Status != http.StatusOK:
-			return provider.Fail(guest.Refused, "%s answered %d", path, answer.Status)
+			return refused(path, answer.Status)
 		}
 		list, err := provider.ParseList(answer.Body)
 		if err != nil {
@@ -395,5 +398,5 @@ var (
 	_ caddy.Module          = (*GitHub)(nil)
 	_ caddy.Provisioner     = (*GitHub)(nil)
 	_ caddyfile.Unmarshaler = (*GitHub)(nil)
-	_ guest.Provider        = (*GitHub)(nil)
+	_ guest.Renewer         = (*GitHub)(nil)
 )

@@ -25,6 +25,11 @@ func init() {
 	caddy.RegisterModule(new(OAuth2))
 	caddy.RegisterModule(new(GitHub))
 	caddy.RegisterModule(new(Facebook))
+	caddy.RegisterModule(new(Discord))
+	caddy.RegisterModule(new(X))
+	caddy.RegisterModule(new(Bitbucket))
+	caddy.RegisterModule(new(Amazon))
+	caddy.RegisterModule(new(Spotify))
 }
 
 // OAuth2 signs people in with any OAuth 2.0 server that has an endpoint which
@@ -112,7 +117,7 @@ func (o *OAuth2) option(d *caddyfile.Dispenser) error {
 	case "client_auth":
 		return provider.Choice(d, &o.ClientAuth, clientAuths...)
 	default:
-		return provider.Rest(d, own, provider.Without{Part: &o.Options, Not: []string{"name"}},
+		return provider.Rest(d, own, provider.Without{Part: &o.Options, Not: []string{"name", "provider_logout"}},
 			o.addresses("userinfo_url", &o.UserinfoURL))
 	}
 }
@@ -172,7 +177,7 @@ func (o *OAuth2) Provision(caddy.Context) error {
 		return err
 	}
 	at.Issuer = cmp.Or(at.Issuer, originOf(at.api))
-	return o.setUp(&o.Options, at, brand{key: "oauth2", basic: o.ClientAuth != "post", who: o.who})
+	return o.setUp(&o.Options, at, brand{key: "oauth2", basic: o.ClientAuth != "post", groups: true, who: o.who})
 }
 
 // who reads the person from the answer of the userinfo endpoint.
@@ -212,5 +217,5 @@ var (
 	_ caddy.Module          = (*OAuth2)(nil)
 	_ caddy.Provisioner     = (*OAuth2)(nil)
 	_ caddyfile.Unmarshaler = (*OAuth2)(nil)
-	_ guest.Provider        = (*OAuth2)(nil)
+	_ guest.Renewer         = (*OAuth2)(nil)
 )

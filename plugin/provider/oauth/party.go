@@ -3,7 +3,9 @@ package oauth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -31,11 +33,18 @@ type brand struct {
 	scopes []string
 	needed []string
 
+	// offline is asked for where tokens are kept: without it the server issues
+	// no refresh token.
+	offline []string
+
 	// refusesPKCE is set where the server knows no code_verifier.
 	refusesPKCE bool
 
-	// switchPrompt is the prompt that has a person choose an account.
-	switchPrompt string
+	// chooser is what has a person choose an account, or look twice which it is.
+	chooser url.Values
+
+	// groups is set where the brand lists a person's groups.
+	groups bool
 
 	// who asks the API whose the access token is. The issuer is filled in.
 	who func(context.Context, bearer) (guest.Profile, error)
@@ -53,6 +62,12 @@ type party struct {
 
 // setUp takes what the operator wrote, and the place that it amounts to.
 func (p *party) setUp(o *provider.Options, at place, b brand) error {
+	if o.ProviderLogout != nil {
+		return fmt.Errorf("provider_logout: %s has no address to sign out at: remove it", b.key)
+	}
+	if o.Groups != "" && !b.groups {
+		return fmt.Errorf("groups: %s lists none: remove it", b.key)
+	}
 	if err := o.Resolve(b.defaults); err != nil {
 		return err
 	}
@@ -95,8 +110,8 @@ func (p *party) Begin(_ context.Context, a guest.Attempt) (string, error) {
 	if !p.brand.refusesPKCE {
 		provider.Challenge(params, a.Verifier)
 	}
-	if a.SwitchAccount && p.brand.switchPrompt != "" {
-		params.Set("prompt", p.brand.switchPrompt)
+	if a.SwitchAccount {
+		maps.Copy(params, p.brand.chooser)
 	}
 	return provider.AuthorizationURL(p.at.AuthURL, params)
 }
@@ -106,7 +121,11 @@ func (p *party) scopes() []string {
 	if len(scopes) == 0 {
 		scopes = slices.Clone(p.brand.scopes)
 	}
-	for _, need := range p.brand.needed {
+	needed := p.brand.needed
+	if p.options.KeepsTokens() {
+		needed = slices.Concat(needed, p.brand.offline)
+	}
+	for _, need := range needed {
 		if !covers(scopes, need) {
 			scopes = append(scopes, need)
 		}
@@ -126,11 +145,15 @@ func (p *party) Finish(ctx context.Context, a guest.Attempt, answer url.Values) 
 	if err != nil {
 		return guest.Profile{}, err
 	}
+	kept, err := p.keep(tokens)
+	if err != nil {
+		return guest.Profile{}, err
+	}
 	profile, err := p.brand.who(ctx, bearer{p, tokens})
 	if err != nil {
 		return guest.Profile{}, err
 	}
-	profile.Issuer = p.at.Issuer
+	profile.Issuer, profile.Tokens = p.at.Issuer, kept
 	return profile, nil
 }
 
@@ -143,7 +166,7 @@ func (p *party) exchange(ctx context.Context, a guest.Attempt, code string) (pro
 	id, secret := p.options.Client()
 	grant := provider.Grant{
 		TokenURL: p.at.TokenURL, ClientID: id, Secret: secret, Basic: p.brand.basic,
-		Code: code, RedirectURI: a.RedirectURI, Verifier: a.Verifier,
+		Code: code, RedirectURI: a.RedirectURI, Verifier: a.Verifier, Now: p.env.Now,
 	}
 	if p.brand.refusesPKCE {
 		grant.Verifier = ""
@@ -151,7 +174,7 @@ func (p *party) exchange(ctx context.Context, a guest.Attempt, code string) (pro
 	return grant.Spend(ctx, p.client)
 }
 
-// bearer asks the API for whoever just signed in.
+// bearer asks the API for the person whose tokens these are.
 type bearer struct {
 	*party
 	tokens provider.Tokens
@@ -173,13 +196,25 @@ func (b bearer) object(ctx context.Context, what, address string) (provider.Clai
 
 func read(what string, answer provider.Answer) (provider.Claims, error) {
 	if answer.Status != http.StatusOK {
-		return nil, provider.Fail(guest.Refused, "%s answered %d", what, answer.Status)
+		return nil, refused(what, answer.Status)
 	}
 	claims, err := provider.ParseClaims(answer.Body)
 	if err != nil {
 		return nil, provider.Untrusted("reading %s: %w", what, err)
 	}
 	return claims, nil
+}
+
+// errNotTaken: the API does not take the access token, which expired or was
+// taken back.
+var errNotTaken = errors.New("the access token is not taken")
+
+// refused is the error for a status that the API must not answer with.
+func refused(what string, status int) error {
+	if status == http.StatusUnauthorized {
+		return provider.Fail(guest.Refused, "%s answered 401: %w", what, errNotTaken)
+	}
+	return provider.Fail(guest.Refused, "%s answered %d", what, status)
 }
 
 // granted reports whether the token has the scope, as far as the server said:
@@ -209,6 +244,18 @@ func plainAddress(c provider.Claims, path string) string {
 		return ""
 	}
 	return email
+}
+
+// opaque is a claim that names somebody by no name or address of theirs.
+func opaque(c provider.Claims, name string) (string, error) {
+	id, err := c.ID(name)
+	if err == nil && strings.ContainsAny(id, "@ ") {
+		err = errors.New("claim " + name + " is no identifier")
+	}
+	if err != nil {
+		return "", provider.Untrusted("identifying the person: %w", err)
+	}
+	return id, nil
 }
 
 // number is a claim that is a whole number, digit for digit.

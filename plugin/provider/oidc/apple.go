@@ -1,11 +1,9 @@
 package oidc
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/x509"
-	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/url"
@@ -130,6 +128,10 @@ func (a *Apple) Provision(caddy.Context) error {
 		skipsUserinfo: true,
 		introduce:     appleName,
 		runsMailbox:   appleRunsMailbox,
+		// Apple throttles who asks after a refresh token more than once a day, and
+		// its access tokens open nothing.
+		renewsEvery:    24 * time.Hour,
+		revokesConsent: true,
 	})
 	if err != nil {
 		return err
@@ -155,24 +157,15 @@ func (a *Apple) newMinter() (m minter, err error) {
 	if err != nil {
 		return m, fmt.Errorf("private_key %w: write {file./path/AuthKey_….p8}, the file as Apple let you download it", err)
 	}
-	m.signer, err = jose.NewSigner(jose.SigningKey{
-		Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: keyID},
-	}, nil)
+	m.signer, err = newSigner(jose.ES256, key, keyID)
 	return m, err
 }
 
 // parseAppleKey reads a PKCS #8 key on P-256. Its errors quote nothing of text.
-func parseAppleKey(text string) (*ecdsa.PrivateKey, error) {
-	block, _ := pem.Decode([]byte(text))
-	if block == nil {
-		return nil, errors.New("is no PEM text, from -----BEGIN PRIVATE KEY----- to its END with the lines between")
-	}
-	if block.Type != "PRIVATE KEY" {
-		return nil, errors.New("is of another kind than PRIVATE KEY (PKCS #8)")
-	}
-	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+func parseAppleKey(text string) (crypto.Signer, error) {
+	parsed, err := parsePrivateKey(text)
 	if err != nil {
-		return nil, errors.New("is damaged")
+		return nil, err
 	}
 	key, ok := parsed.(*ecdsa.PrivateKey)
 	if !ok || key.Curve != elliptic.P256() {
@@ -184,22 +177,13 @@ func parseAppleKey(text string) (*ecdsa.PrivateKey, error) {
 // mint makes the client secret that Apple's token endpoint takes: a token of
 // ours, good for one call.
 func (m *minter) mint(now time.Time) (guest.Secret, error) {
-	claims, err := json.Marshal(map[string]any{
+	return signClaims(m.signer, map[string]any{
 		"iss": m.team,
 		"sub": m.client,
 		"aud": appleIssuer,
 		"iat": now.Unix(),
 		"exp": now.Add(5 * time.Minute).Unix(),
 	})
-	if err != nil {
-		return "", fmt.Errorf("encoding claims: %w", err)
-	}
-	signed, err := m.signer.Sign(claims)
-	if err != nil {
-		return "", fmt.Errorf("signing: %w", err)
-	}
-	secret, err := signed.CompactSerialize()
-	return guest.Secret(secret), err
 }
 
 // maxAppleName bounds, in bytes, each half of a name: they come by the

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -114,7 +115,7 @@ func TestCaddyfileMistakesNameLineAndCure(t *testing.T) {
 		"oidc a b c d":                                      "write oidc <name>",
 		"oidc Sso":                                          "lower-case letters",
 		"oidc sso {\n client_id x\n}":                       "issuer is missing",
-		"oidc sso {\n client_auth private_key_jwt\n}":       "client_auth: unknown value 'private_key_jwt' (allowed: basic, post)",
+		"oidc sso {\n client_auth tls_client_auth\n}":       "client_auth: unknown value 'tls_client_auth' (allowed: basic, post, private_key_jwt)",
 		"oidc sso {\n response_mode fragment\n}":            "(allowed: query, form_post)",
 		"oidc sso {\n signing_alg HS256\n}":                 "signing_alg: unknown value 'HS256' (allowed: RS256,",
 		"oidc sso {\n signing_alg none\n}":                  "unknown value 'none'",
@@ -215,8 +216,8 @@ func TestTraitsTellTheOperatorsDecisions(t *testing.T) {
 	byDefault := guest.EmailRules{Identifier: true, Merge: true, Confirmation: "auto"}
 	for block, want := range map[string]guest.Traits{
 		"google a b": {Name: "google", Label: "Google", Brand: "google", Email: byDefault},
-		"okta a b {\n name corp\n issuer https://o.example\n}": {Name: "corp", Label: "Okta", Brand: "okta", Email: byDefault},
-		"oidc sso a b {\n issuer https://o.example\n}":         {Name: "sso", Label: "sso", Brand: "oidc", Email: byDefault},
+		"okta a b {\n name corp\n issuer https://o.example\n}": {Name: "corp", Label: "Okta", Brand: "okta", Email: byDefault, SendsLogouts: true},
+		"oidc sso a b {\n issuer https://o.example\n}":         {Name: "sso", Label: "sso", Brand: "oidc", Email: byDefault, SendsLogouts: true},
 		`oidc sso a b {
 			issuer https://o.example
 			label Corp
@@ -225,7 +226,14 @@ func TestTraitsTellTheOperatorsDecisions(t *testing.T) {
 			allow_email_account_merge off
 			verify_email
 			merge_confirmation none
-		}`: {Name: "sso", Label: "Corp", Brand: "oidc", FormPost: true, Email: guest.EmailRules{Verify: true, Confirmation: "none"}},
+			tokens forward
+			revalidate 15m
+			provider_logout off
+		}`: {
+			Name: "sso", Label: "Corp", Brand: "oidc", FormPost: true, Email: guest.EmailRules{Verify: true, Confirmation: "none"},
+			Tokens:        guest.TokenRules{Keep: true, Header: "X-Forwarded-Access-Token", Revalidate: 15 * time.Minute},
+			StaysSignedIn: true, SendsLogouts: true,
+		},
 	} {
 		if got := traits(block); got != want {
 			t.Errorf("%s: got %+v, want %+v", block, got, want)

@@ -27,6 +27,12 @@ type Endpoints struct {
 
 	// The userinfo endpoint, in place of the discovered one.
 	UserinfoURL string `json:"userinfo_url,omitempty"`
+
+	// The end-session endpoint, in place of the discovered one: where the
+	// browser is sent on signing out, so that the session at the issuer ends,
+	// too. Register the site's /.login/ with the issuer, as an address that a
+	// sign-out may return to.
+	EndSessionURL string `json:"end_session_url,omitempty"`
 }
 
 func (e *Endpoints) addresses() provider.Addresses {
@@ -36,6 +42,7 @@ func (e *Endpoints) addresses() provider.Addresses {
 		{Word: "token_url", To: &e.TokenURL, Check: provider.CheckURL},
 		{Word: "jwks_url", To: &e.JWKSURL, Check: provider.CheckURL},
 		{Word: "userinfo_url", To: &e.UserinfoURL, Check: provider.CheckURL},
+		{Word: "end_session_url", To: &e.EndSessionURL, Check: provider.CheckURL},
 	}
 }
 

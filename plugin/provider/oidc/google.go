@@ -80,7 +80,11 @@ func (g *Google) Provision(caddy.Context) error {
 		switchPrompt: "select_account",
 		hint:         hosts.hint,
 		admit:        hosts.admit,
-		runsMailbox:  googleRunsMailbox,
+		admitsBy:     "hd",
+		// Google knows no offline_access, and sends a refresh token once, with the
+		// consent.
+		offline:     offline{access: true, consent: true},
+		runsMailbox: googleRunsMailbox,
 	})
 }
 

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	jose "github.com/go-jose/go-jose/v4"
-
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/plugin/provider"
 )
@@ -21,89 +19,38 @@ import (
 // skew is how far the issuer's clock may be from ours.
 const skew = time.Minute
 
-// maxIDToken bounds an ID token; with a few hundred groups one has 20 KiB.
-const maxIDToken = 256 << 10
-
 // verify returns the claims of the ID token once everything that OpenID
 // Connect Core 3.1.3.7 asks for holds, and what it leaves open: one spelling
 // of each claim, an access token that belongs to it, no critical extension,
 // no token of another kind.
-func (p *party) verify(ctx context.Context, m *metadata, t tokens, nonce string) (provider.Claims, error) {
-	jws, err := parseToken(t.id, m.algs)
-	if err != nil {
-		return nil, untrusted("reading ID token: %w", err)
-	}
-	payload, keyIssuer, err := p.payload(ctx, jws)
+func (p *party) verify(ctx context.Context, m *metadata, t provider.Tokens, nonce string) (provider.Claims, error) {
+	return p.verifyID(ctx, m, t, func(c provider.Claims) error { return p.checkNonce(c, nonce) })
+}
+
+// verifyID is verify without the nonce: bound ties the token to what it was
+// asked for.
+func (p *party) verifyID(ctx context.Context, m *metadata, t provider.Tokens, bound func(provider.Claims) error) (provider.Claims, error) {
+	signed, err := p.readSigned(ctx, t.ID, idToken, m.algs)
 	if err != nil {
 		return nil, err
 	}
-	claims, err := provider.ParseClaims(payload)
-	if err != nil {
-		return nil, untrusted("reading ID token: %w", err)
-	}
-	err = p.checkClaims(claims, nonce)
-	if err == nil && p.brand.signs != nil {
-		err = p.brand.signs(keyIssuer, claims)
+	err = p.checkClaims(signed.claims)
+	if err == nil {
+		err = bound(signed.claims)
 	}
 	if err == nil {
-		err = checkAccessToken(claims, jws.Signatures[0].Protected.Algorithm, t.access)
+		err = p.checkKeyIssuer(signed)
+	}
+	if err == nil {
+		err = checkAccessToken(signed.claims, signed.alg, t.Access)
 	}
 	if err != nil {
 		return nil, untrusted("checking ID token: %w", err)
 	}
-	return claims, nil
+	return signed.claims, nil
 }
 
-// parseToken reads a signed token and judges its header, before a key is
-// looked for. Keys and addresses of keys in a header (jwk, jku, x5u, x5c) play
-// no part: whoever wrote the token chose them.
-func parseToken(raw string, algs []jose.SignatureAlgorithm) (*jose.JSONWebSignature, error) {
-	if len(raw) > maxIDToken {
-		return nil, fmt.Errorf("it is longer than %d bytes", maxIDToken)
-	}
-	// The decoders pass over line breaks: one token, one spelling.
-	if strings.ContainsFunc(raw, foreignToToken) {
-		return nil, errors.New("it is no signed token")
-	}
-	encoded, _, _ := strings.Cut(raw, ".")
-	data, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
-	if err != nil {
-		return nil, errors.New("its header is no base64url")
-	}
-	header, err := provider.ParseClaims(data)
-	if err != nil {
-		return nil, fmt.Errorf("header: %w", err)
-	}
-	if err := checkHeader(header, algs); err != nil {
-		return nil, err
-	}
-	jws, err := jose.ParseSignedCompact(raw, algs)
-	if err != nil || len(jws.Signatures) != 1 {
-		return nil, errors.New("it is no signed token")
-	}
-	return jws, nil
-}
-
-func foreignToToken(r rune) bool {
-	return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '-' && r != '_' && r != '.'
-}
-
-func checkHeader(header provider.Claims, algs []jose.SignatureAlgorithm) error {
-	if alg := header.Text("alg"); !slices.Contains(algs, jose.SignatureAlgorithm(alg)) {
-		return fmt.Errorf("algorithm %s is not one of %q", provider.Quote(alg), algs)
-	}
-	if _, ok := header["crit"]; ok {
-		return errors.New("it has critical extensions")
-	}
-	// RFC 8725 section 3.11: an access token (at+jwt) or a logout token
-	// (logout+jwt) of the same issuer is no ID token.
-	if typ := header.Text("typ"); header.Has("typ") && !strings.EqualFold(typ, "JWT") {
-		return fmt.Errorf("type %s is not JWT", provider.Quote(typ))
-	}
-	return nil
-}
-
-func (p *party) checkClaims(c provider.Claims, nonce string) error {
+func (p *party) checkClaims(c provider.Claims) error {
 	if err := p.checkIssuer(c); err != nil {
 		return err
 	}
@@ -113,14 +60,19 @@ func (p *party) checkClaims(c provider.Claims, nonce string) error {
 	if err := checkTimes(c, p.env.Now()); err != nil {
 		return err
 	}
-	if err := p.checkNonce(c, nonce); err != nil {
-		return err
+	if isLogout(c) {
+		return errors.New("it is a logout token")
 	}
-	if sub, ok := c["sub"]; ok && sub[0] != '"' {
-		return errors.New("claim sub is no string")
-	}
-	_, err := c.ID("sub")
+	_, err := textID(c, "sub")
 	return err
+}
+
+// textID is Claims.ID of a claim that must be a string.
+func textID(c provider.Claims, name string) (string, error) {
+	if raw, ok := c[name]; ok && raw[0] != '"' {
+		return "", fmt.Errorf("claim %s is no string", name)
+	}
+	return c.ID(name)
 }
 
 // checkNonce ties the token to this attempt. A brand that drops the nonce is
@@ -157,9 +109,9 @@ func (p *party) isIssuer(iss string) bool {
 // to speak for us: then azp is us.
 func (p *party) checkAudience(c provider.Claims) error {
 	us, _ := p.settings.options.Client()
-	audience, ok := c.Texts("aud")
-	if !ok || !slices.Contains(audience, us) {
-		return errors.New("it is not for us (aud)")
+	audience, err := p.audience(c)
+	if err != nil {
+		return err
 	}
 	if c.Has("azp") && c.Text("azp") != us {
 		return errors.New("it was issued to another party (azp)")
@@ -171,6 +123,16 @@ func (p *party) checkAudience(c provider.Claims) error {
 	return nil
 }
 
+// audience returns aud, which has us in it.
+func (p *party) audience(c provider.Claims) ([]string, error) {
+	us, _ := p.settings.options.Client()
+	audience, ok := c.Texts("aud")
+	if !ok || !slices.Contains(audience, us) {
+		return nil, errors.New("it is not for us (aud)")
+	}
+	return audience, nil
+}
+
 func checkTimes(c provider.Claims, now time.Time) error {
 	expires, err := c.Time("exp")
 	if err != nil {
@@ -179,22 +141,27 @@ func checkTimes(c provider.Claims, now time.Time) error {
 	if now.After(expires.Add(skew)) {
 		return fmt.Errorf("it expired %s ago: is this server's clock right?", now.Sub(expires).Round(time.Second))
 	}
-	issued, err := c.Time("iat")
-	if err != nil {
-		return err
+	_, err = checkBegin(c, now)
+	return err
+}
+
+// checkBegin returns when the token was issued.
+func checkBegin(c provider.Claims, now time.Time) (issued time.Time, err error) {
+	if issued, err = c.Time("iat"); err != nil {
+		return issued, err
 	}
 	begins := issued
 	if c.Has("nbf") {
 		if begins, err = c.Time("nbf"); err != nil {
-			return err
+			return issued, err
 		}
 	}
 	for _, t := range []time.Time{issued, begins} {
 		if t.After(now.Add(skew)) {
-			return fmt.Errorf("it begins in %s: is this server's clock right?", t.Sub(now).Round(time.Second))
+			return issued, fmt.Errorf("it begins in %s: is this server's clock right?", t.Sub(now).Round(time.Second))
 		}
 	}
-	return nil
+	return issued, nil
 }
 
 // checkAccessToken compares at_hash, where there is one, with the access
@@ -228,25 +195,27 @@ func leftHalf(alg, text string) string {
 
 // profile reads who it is: from the ID token what was signed for this very
 // sign-in, from all claims what describes a person.
-func (p *party) profile(token, all provider.Claims, t tokens) (guest.Profile, error) {
+func (p *party) profile(token, all provider.Claims) (guest.Profile, error) {
 	subject, err := p.subject(token, all)
 	if err != nil {
 		return guest.Profile{}, untrusted("identifying the person: %w", err)
 	}
 	email, trust := p.address(token, all)
 	authTime, _ := token.Time("auth_time")
+	issued, _ := token.Time("iat")
 	return guest.Profile{
-		Issuer:      p.identityIssuer(token),
-		Subject:     subject,
-		Email:       email,
-		EmailTrust:  trust,
-		Name:        p.displayName(all),
-		Picture:     provider.Picture(all.Text("picture")),
-		Groups:      p.groups(token, all),
-		AuthMethods: methods(token),
-		AuthTime:    authTime,
-		SessionID:   sessionID(token),
-		IDToken:     guest.Secret(t.id),
+		Issuer:       p.identityIssuer(token),
+		Subject:      subject,
+		Email:        email,
+		EmailTrust:   trust,
+		Name:         p.displayName(all),
+		Picture:      provider.Picture(all.Text("picture")),
+		Groups:       p.groups(token, all),
+		AuthMethods:  methods(token),
+		AuthTime:     authTime,
+		TokenSubject: token.Text("sub"),
+		SessionID:    sessionID(token),
+		IssuedAt:     issued,
 	}, nil
 }
 

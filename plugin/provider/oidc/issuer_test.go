@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -75,6 +76,9 @@ type issuer struct {
 	mangle   func(string) string
 	info     object
 	answer   object // merged over the token answer
+	refresh  string // the refresh token that is good; each use makes another
+	turns    int
+	renewed  object // merged over the answer to a refresh token
 	intruder func(http.ResponseWriter, *http.Request) bool
 
 	nonce, challenge             string
@@ -141,6 +145,10 @@ func (i *issuer) token(w http.ResponseWriter, r *http.Request) {
 	}
 	_ = r.ParseForm()
 	i.form.Store(r.PostForm)
+	if r.PostFormValue("grant_type") == "refresh_token" {
+		i.renew(w, r, id, secret)
+		return
+	}
 	if i.lax {
 		reply(w, merged(object{"access_token": "the-access", "token_type": "Bearer", "id_token": i.idToken()}, i.answer))
 		return
@@ -152,6 +160,25 @@ func (i *issuer) token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, merged(object{"access_token": "the-access", "token_type": "bEARER", "id_token": i.idToken()}, i.answer))
+}
+
+// renew answers a refresh token, without an ID token unless renewed has one.
+func (i *issuer) renew(w http.ResponseWriter, r *http.Request, id, secret string) {
+	if !i.lax && (id != clientID || secret != clientSecret) {
+		w.WriteHeader(http.StatusUnauthorized)
+		reply(w, object{"error": "invalid_client", "error_description": r.PostFormValue("refresh_token")})
+		return
+	}
+	if i.refresh == "" || r.PostFormValue("refresh_token") != i.refresh {
+		w.WriteHeader(http.StatusBadRequest)
+		reply(w, object{"error": "invalid_grant", "error_description": r.PostFormValue("refresh_token")})
+		return
+	}
+	i.turns++
+	i.refresh = fmt.Sprintf("refresh-%d", i.turns)
+	reply(w, merged(object{
+		"access_token": fmt.Sprintf("access-%d", i.turns), "token_type": "Bearer", "expires_in": 600, "refresh_token": i.refresh,
+	}, i.renewed))
 }
 
 func (i *issuer) idToken() string {

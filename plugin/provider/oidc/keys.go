@@ -116,7 +116,7 @@ func (p *party) payload(ctx context.Context, jws *jose.JSONWebSignature) (payloa
 		return payload, issuer, nil
 	}
 	if known {
-		return nil, "", untrusted("ID token's signature is wrong")
+		return nil, "", untrusted("token's signature is wrong")
 	}
 	if ring, err = p.keys.newer(ctx, ring); err != nil {
 		return nil, "", err
@@ -124,7 +124,7 @@ func (p *party) payload(ctx context.Context, jws *jose.JSONWebSignature) (payloa
 	if payload, issuer, _ = ring.verify(jws); payload != nil {
 		return payload, issuer, nil
 	}
-	return nil, "", untrusted("no key of the issuer's made the ID token's signature")
+	return nil, "", untrusted("no key of the issuer's made the token's signature")
 }
 
 // verify tries the keys that fit. known reports whether one has the token's

@@ -37,6 +37,10 @@ type metadata struct {
 	basicAuth   bool // the client's secret goes into the header
 	algs        []jose.SignatureAlgorithm
 	namesIssuer bool // RFC 9207: authorization answers carry iss
+
+	endSessionURL string   // empty where there is none
+	offline       bool     // the scope offline_access may be asked for
+	clientAlgs    []string // those that a client_assertion may be signed with; none: it does not say
 }
 
 // discover reads the issuer's discovery document, unless the operator wrote
@@ -67,7 +71,11 @@ func (p *party) readMetadata(doc provider.Claims) (*metadata, error) {
 		basicAuth:   p.basicAuth(doc),
 		algs:        p.algs(doc),
 		namesIssuer: doc.Proven("authorization_response_iss_parameter_supported"),
+
+		endSessionURL: p.endSessionURL(doc),
+		offline:       listsOffline(doc),
 	}
+	m.clientAlgs, _ = doc.Texts("token_endpoint_auth_signing_alg_values_supported")
 	for _, e := range []struct {
 		to            *string
 		written, name string
@@ -88,6 +96,33 @@ func (p *party) readMetadata(doc provider.Claims) (*metadata, error) {
 		}
 	}
 	return m, nil
+}
+
+// endSessionURL goes by end_session_url, else by the document. One that must not
+// be followed is none: that is no reason to keep people from signing in.
+func (p *party) endSessionURL(doc provider.Claims) string {
+	const name = "end_session_endpoint"
+	written := p.settings.endpoints.EndSessionURL
+	if written != "" || !doc.Has(name) {
+		return written
+	}
+	address := doc.Text(name)
+	if err := p.checkDiscovered(address); err != nil {
+		p.oddFarewell.Do(func() {
+			p.env.Log.Warn("discovery document's end_session_endpoint is unusable: signing out ends no session at the issuer",
+				"provider", p.settings.options.InstanceName(), "error", err)
+		})
+		return ""
+	}
+	return address
+}
+
+// listsOffline reports whether the scope offline_access may be asked for. The
+// list is optional, and who leaves it out ignores what it does not know (OpenID
+// Connect Core 3.1.2.1).
+func listsOffline(doc provider.Claims) bool {
+	scopes, ok := doc.Texts("scopes_supported")
+	return !ok || len(scopes) == 0 || slices.Contains(scopes, offlineScope)
 }
 
 // checkDiscovered is stricter than provider.CheckURL: an issuer elsewhere must

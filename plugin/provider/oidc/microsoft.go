@@ -113,6 +113,8 @@ func (m *Microsoft) Provision(caddy.Context) (err error) {
 		issues:        m.issues,
 		signs:         m.signs,
 		admit:         m.admit,
+		admitsBy:      "tid",
+		offline:       offline{scope: true},
 		identify:      microsoftSubject,
 		proves:        m.proves,
 		runsMailbox:   func(provider.Claims, string) bool { return true },

@@ -20,6 +20,9 @@ func init() {
 	caddy.RegisterModule(new(Microsoft))
 	caddy.RegisterModule(new(Apple))
 	caddy.RegisterModule(new(LinkedIn))
+	caddy.RegisterModule(new(GitLab))
+	caddy.RegisterModule(new(Slack))
+	caddy.RegisterModule(new(Twitch))
 }
 
 // OIDC signs people in with any OpenID Connect issuer.
@@ -27,7 +30,9 @@ func init() {
 //	oidc <name> [<id> [<secret>]] {
 //		issuer <url>
 //		response_mode query|form_post
-//		client_auth basic|post
+//		client_auth basic|post|private_key_jwt
+//		private_key <pem or {file./path}>
+//		key_id <id>
 //		signing_alg <alg>
 //		subject_claim|email_claim|verified_claim|name_claim <claim>
 //		prompt <value...>
@@ -36,13 +41,16 @@ func init() {
 type OIDC struct {
 	provider.Options
 	Endpoints
+	ClientKey
 
 	// How the issuer sends its answer: `query` (the default), or `form_post`,
 	// which keeps the code out of addresses and logs.
 	ResponseMode string `json:"response_mode,omitempty"`
 
-	// How the client secret is sent: `basic` or `post`. Default: what the
-	// issuer's discovery document lists, basic first.
+	// How the issuer is told who we are: `basic` or `post`, by the client secret
+	// in the header or in the form, or `private_key_jwt`, by private_key. Default:
+	// the last, where there is a private_key, else what the issuer's discovery
+	// document lists, basic first.
 	ClientAuth string `json:"client_auth,omitempty"`
 
 	// The one algorithm that ID tokens may be signed with, such as ES256.
@@ -95,6 +103,9 @@ func (o *OIDC) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return err
 		}
 	}
+	if err := o.check(o.ClientAuth, o.ClientSecret); err != nil {
+		return d.WrapErr(err)
+	}
 	return o.needIssuer(d, "oidc")
 }
 
@@ -125,7 +136,7 @@ func (o *OIDC) option(d *caddyfile.Dispenser) error {
 	case "acr_values":
 		return words(d, &o.ACRValues)
 	default:
-		return provider.Rest(d, own, provider.Without{Part: &o.Options, Not: []string{"name"}}, &o.Endpoints)
+		return provider.Rest(d, own, provider.Without{Part: &o.Options, Not: []string{"name"}}, &o.Endpoints, &o.ClientKey)
 	}
 }
 
@@ -155,7 +166,13 @@ func (o *OIDC) Provision(caddy.Context) error {
 		name:         o.NameClaim,
 		prompt:       o.Prompt,
 		acrValues:    o.ACRValues,
-	}, brand{key: "oidc", switchPrompt: "login"})
+		key:          o.ClientKey,
+	}, brand{
+		key:          "oidc",
+		switchPrompt: "login",
+		offline:      offline{scope: true, consent: true},
+		sendsLogouts: true,
+	})
 }
 
 var (

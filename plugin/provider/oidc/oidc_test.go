@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/plugin/provider"
 )
 
 func TestBeginAsksForCodeWithStateNonceAndPKCE(t *testing.T) {
@@ -98,14 +99,10 @@ func TestSignInYieldsTheProfile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.IDToken == "" {
-		t.Error("raw token is missing")
-	}
-	got.IDToken = ""
 	want := guest.Profile{
 		Issuer: i.url, Subject: "sub-1", Email: "ada@example.com", EmailTrust: guest.Verified, Name: "Ada Lovelace",
 		Picture: "https://example.com/a.png", Groups: []string{"dev", "ops"}, AuthMethods: []string{"pwd", "otp"},
-		AuthTime: epoch.Add(-time.Minute).Local(), SessionID: "s-1",
+		AuthTime: epoch.Add(-time.Minute).Local(), TokenSubject: "sub-1", SessionID: "s-1", IssuedAt: epoch.Local(),
 	}
 	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -190,6 +187,7 @@ func TestAnswersThatMustBeRefused(t *testing.T) {
 		"typ of an access token":         header("typ", "at+jwt"),
 		"typ of a logout token":          header("typ", "logout+jwt"),
 		"typ a number":                   header("typ", 7),
+		"a logout event":                 claim("events", object{logoutEvent: object{}}),
 		"token in JSON serialization":    func(i *issuer) { i.mangle = jsonSerialized },
 		"token with a fourth part":       func(i *issuer) { i.mangle = func(s string) string { return s + "." } },
 		"token with white space":         func(i *issuer) { i.mangle = func(s string) string { return s[:9] + "\n" + s[9:] } },
@@ -427,7 +425,7 @@ func hangUp(now bool) bool {
 }
 
 func TestClientAuthIsAsTheOperatorWrote(t *testing.T) {
-	for _, way := range clientAuths {
+	for _, way := range []string{"basic", "post"} {
 		i := newIssuer(t)
 		p := open(t, i, &OIDC{Options: i.options(), Endpoints: Endpoints{Issuer: i.url}, ClientAuth: way})
 		if _, err := i.signIn(t, p); err != nil {
@@ -740,8 +738,8 @@ func TestOktaAlwaysAsksUserinfo(t *testing.T) {
 	if err != nil || i.ui.Load() != 1 || got.Picture == "" || got.EmailTrust != guest.Authoritative {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	if want := []string{"openid", "email", "profile", "groups"}; !slices.Equal(p.scopes(), want) {
-		t.Errorf("scopes are %q", p.scopes())
+	if want := []string{"openid", "email", "profile", "groups"}; !slices.Equal(p.scopes(new(metadata)), want) {
+		t.Errorf("scopes are %q", p.scopes(new(metadata)))
 	}
 }
 
@@ -905,7 +903,7 @@ func TestStormOfUnknownKeyIDsCausesOneFetch(t *testing.T) {
 		wait.Go(func() {
 			token := sign(keys().rsa2, "RS256", fmt.Sprintf(`{"alg":"RS256","kid":"invented %d"}`, n), []byte(`{}`))
 			m, _ := p.metadata.value(context.Background())
-			if _, err := p.verify(context.Background(), m, tokens{id: token}, "n"); err == nil {
+			if _, err := p.verify(context.Background(), m, provider.Tokens{ID: token}, "n"); err == nil {
 				t.Error("accepted")
 			}
 		})

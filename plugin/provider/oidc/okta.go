@@ -12,6 +12,8 @@ import (
 //
 //	okta [<id> <secret>] {
 //		issuer <url>
+//		private_key <pem or {file./path}>
+//		key_id <id>
 //	}
 //
 // The issuer is the organisation's address, https://example.okta.com, or an
@@ -19,6 +21,7 @@ import (
 type Okta struct {
 	provider.Options
 	Endpoints
+	ClientKey
 
 	party
 }
@@ -35,9 +38,12 @@ func (o *Okta) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return err
 	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		if err := provider.Rest(d, nil, &o.Options, &o.Endpoints); err != nil {
+		if err := provider.Rest(d, nil, &o.Options, &o.Endpoints, &o.ClientKey); err != nil {
 			return err
 		}
+	}
+	if err := o.check("", o.ClientSecret); err != nil {
+		return d.WrapErr(err)
 	}
 	return o.needIssuer(d, "okta")
 }
@@ -45,11 +51,13 @@ func (o *Okta) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // Provision checks the settings and resolves placeholders. It touches no
 // network.
 func (o *Okta) Provision(caddy.Context) error {
-	return o.party.setUp(settings{options: &o.Options, endpoints: o.Endpoints}, brand{
+	return o.party.setUp(settings{options: &o.Options, endpoints: o.Endpoints, key: o.ClientKey}, brand{
 		key:          "okta",
 		defaults:     provider.Defaults{Name: "okta", Label: "Okta"},
 		switchPrompt: "login",
 		groupsScope:  "groups",
+		offline:      offline{scope: true},
+		sendsLogouts: true,
 		// Okta's ID token is thin whenever an access token comes with it.
 		asksUserinfo: true,
 	})

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddy-login/caddy-login/module/guest"
@@ -66,8 +67,27 @@ type brand struct {
 	// endpoint that the operator wrote is asked.
 	skipsUserinfo bool
 
+	// offline is how the issuer is asked for a refresh token. Zero: not at all,
+	// one comes anyway or never.
+	offline offline
+
+	// renewsEvery is how often the issuer lets a refresh token be used at most.
+	// Access tokens are then not renewed because they expire.
+	renewsEvery time.Duration
+
+	// revokesConsent is set where a person's consent has to be revoked, with the
+	// refresh token, once they delete their account here.
+	revokesConsent bool
+
+	// sendsLogouts is set where the issuer may send logout tokens.
+	sendsLogouts bool
+
 	// hint adds parameters for the authorization endpoint.
 	hint func(url.Values)
+
+	// switchHint changes those parameters where a visitor wants another account
+	// and a prompt would not do.
+	switchHint func(url.Values)
 
 	// admit shuts accounts out, by the ID token's claims.
 	admit func(provider.Claims) error
@@ -78,6 +98,10 @@ type brand struct {
 	// proves reports whether the issuer proved this address, in place of
 	// email_verified, by the ID token's claims.
 	proves func(c provider.Claims, email string) bool
+
+	// admitsBy is the claim that admit goes by. A renewed ID token may lack it:
+	// then admit is not asked again. Empty: it is asked each time.
+	admitsBy string
 
 	// introduce reads a display name from the authorization answer, for where
 	// no claim has one. Nobody signed it.
@@ -101,11 +125,12 @@ type settings struct {
 	name         string
 	prompt       string
 	acrValues    string
+	key          ClientKey
 }
 
 var (
 	responseModes = []string{"query", "form_post"}
-	clientAuths   = []string{"basic", "post"}
+	clientAuths   = []string{"basic", "post", privateKeyJWT}
 )
 
 // party is the relying party: our side of OpenID Connect. A module embeds it,
@@ -117,6 +142,12 @@ type party struct {
 	client   *http.Client
 	metadata *shared[*metadata]
 	keys     *shared[*keyRing]
+
+	// signer proves who we are, in place of a client secret; nil where there is
+	// one.
+	signer *clientSigner
+
+	oddFarewell sync.Once
 }
 
 func (p *party) setUp(s settings, b brand) error {
@@ -124,11 +155,17 @@ func (p *party) setUp(s settings, b brand) error {
 		provider.OneOf("response_mode", s.responseMode, responseModes...),
 		provider.OneOf("client_auth", s.clientAuth, clientAuths...),
 		provider.OneOf("signing_alg", s.signingAlg, signingAlgs...),
+		s.key.check(s.clientAuth, s.options.ClientSecret),
+		b.checkRevalidate(s.options),
 	)
 	if err != nil {
 		return err
 	}
+	b.defaults.NoSecret = b.defaults.NoSecret || s.key.PrivateKey != ""
 	if err := s.options.Resolve(b.defaults); err != nil {
+		return err
+	}
+	if p.signer, err = s.key.signer(); err != nil {
 		return err
 	}
 	s.endpoints.Issuer = cmp.Or(s.endpoints.Issuer, b.issuer)
@@ -160,7 +197,9 @@ func (p *party) Open(env guest.Env) error {
 
 // Traits says how the house treats this provider.
 func (p *party) Traits() guest.Traits {
-	return p.settings.options.Describe(p.brand.key, p.settings.responseMode == "form_post")
+	traits := p.settings.options.Describe(p.brand.key, p.settings.responseMode == "form_post")
+	traits.SendsLogouts = p.brand.sendsLogouts
+	return traits
 }
 
 // Begin returns the address at the issuer that the browser is sent to: the
@@ -175,19 +214,22 @@ func (p *party) Begin(ctx context.Context, a guest.Attempt) (string, error) {
 		return "", err
 	}
 	params := url.Values{}
-	p.ask(params, a)
+	p.ask(params, m, a)
 	return provider.AuthorizationURL(m.authURL, params)
 }
 
-func (p *party) ask(query url.Values, a guest.Attempt) {
+func (p *party) ask(query url.Values, m *metadata, a guest.Attempt) {
 	id, _ := p.settings.options.Client()
 	if p.brand.hint != nil {
 		p.brand.hint(query)
 	}
+	if a.SwitchAccount && p.brand.switchHint != nil {
+		p.brand.switchHint(query)
+	}
 	query.Set("response_type", "code")
 	query.Set("client_id", id)
 	query.Set("redirect_uri", a.RedirectURI)
-	query.Set("scope", strings.Join(p.scopes(), " "))
+	query.Set("scope", strings.Join(p.scopes(m), " "))
 	query.Set("state", a.State)
 	query.Set("nonce", a.Nonce)
 	if !p.brand.refusesPKCE {
@@ -195,8 +237,9 @@ func (p *party) ask(query url.Values, a guest.Attempt) {
 	}
 	for name, value := range map[string]string{
 		"response_mode": p.settings.responseMode,
-		"prompt":        p.prompt(a),
+		"prompt":        p.prompt(m, a),
 		"acr_values":    p.settings.acrValues,
+		"access_type":   p.accessType(),
 	} {
 		if value != "" {
 			query.Set(name, value)
@@ -204,14 +247,21 @@ func (p *party) ask(query url.Values, a guest.Attempt) {
 	}
 }
 
-func (p *party) prompt(a guest.Attempt) string {
-	if p.settings.prompt == "" && a.SwitchAccount {
-		return p.brand.switchPrompt
+func (p *party) prompt(m *metadata, a guest.Attempt) string {
+	if p.settings.prompt != "" {
+		return p.settings.prompt
 	}
-	return p.settings.prompt
+	var prompts []string
+	if a.SwitchAccount && p.brand.switchPrompt != "" {
+		prompts = append(prompts, p.brand.switchPrompt)
+	}
+	if p.asksConsent(m) {
+		prompts = append(prompts, "consent")
+	}
+	return strings.Join(prompts, " ")
 }
 
-func (p *party) scopes() []string {
+func (p *party) scopes(m *metadata) []string {
 	o := p.settings.options
 	scopes := slices.Clone(o.Scopes)
 	if len(scopes) == 0 {
@@ -225,6 +275,9 @@ func (p *party) scopes() []string {
 	}
 	if !slices.Contains(scopes, "openid") {
 		scopes = slices.Insert(scopes, 0, "openid")
+	}
+	if p.asksOfflineScope(m) && !slices.Contains(scopes, offlineScope) {
+		scopes = append(scopes, offlineScope)
 	}
 	return scopes
 }
@@ -251,18 +304,56 @@ func (p *party) Finish(ctx context.Context, a guest.Attempt, answer url.Values) 
 	if err != nil {
 		return guest.Profile{}, err
 	}
-	if p.brand.admit != nil {
-		if err := p.brand.admit(token); err != nil {
-			return guest.Profile{}, err
-		}
+	if err := p.admitted(token); err != nil {
+		return guest.Profile{}, err
 	}
-	all, err := p.complete(ctx, m, t.access, token)
+	return p.known(ctx, m, t, token, answer)
+}
+
+func (p *party) admitted(token provider.Claims) error {
+	if p.brand.admit == nil {
+		return nil
+	}
+	return p.brand.admit(token)
+}
+
+// known is the Profile of whoever the ID token names, with what the house is to
+// keep.
+func (p *party) known(ctx context.Context, m *metadata, t provider.Tokens, token provider.Claims, answer url.Values) (guest.Profile, error) {
+	if err := p.checkRenewable(t); err != nil {
+		return guest.Profile{}, err
+	}
+	all, err := p.complete(ctx, m, t.Access, token)
 	if err != nil {
 		return guest.Profile{}, err
 	}
-	profile, err := p.profile(token, all, t)
-	if err == nil && profile.Name == "" && p.brand.introduce != nil {
+	profile, err := p.profile(token, all)
+	if err != nil {
+		return guest.Profile{}, err
+	}
+	if profile.Name == "" && p.brand.introduce != nil {
 		profile.Name = p.brand.introduce(answer)
 	}
-	return profile, err
+	p.handOver(&profile, m, t)
+	return profile, nil
 }
+
+// handOver adds the tokens that the house has a use for, and no others: what is
+// not kept cannot be stolen.
+func (p *party) handOver(profile *guest.Profile, m *metadata, t provider.Tokens) {
+	if p.hints(m, t.ID) {
+		profile.IDToken = guest.Secret(t.ID)
+	}
+	if p.settings.options.KeepsTokens() {
+		profile.Tokens = p.kept(t)
+	}
+	if p.brand.revokesConsent {
+		profile.Consent = t.Refresh
+	}
+}
+
+var (
+	_ guest.Renewer      = (*party)(nil)
+	_ guest.SessionEnder = (*party)(nil)
+	_ guest.LogoutReader = (*party)(nil)
+)

@@ -10,42 +10,45 @@ import (
 	"github.com/caddy-login/caddy-login/plugin/provider"
 )
 
-// tokens are what a code was exchanged for.
-type tokens struct {
-	id     string
-	access string
-}
-
-// exchange spends the code at the token endpoint.
-func (p *party) exchange(ctx context.Context, m *metadata, a guest.Attempt, code string) (tokens, error) {
-	id, secret, err := p.credentials()
+// exchange spends the code at the token endpoint. An ID token comes along.
+func (p *party) exchange(ctx context.Context, m *metadata, a guest.Attempt, code string) (provider.Tokens, error) {
+	us, err := p.credentials(m)
 	if err != nil {
-		return tokens{}, failure(guest.Refused, "making client secret: %w", err)
+		return provider.Tokens{}, err
 	}
 	grant := provider.Grant{
-		TokenURL: m.tokenURL, ClientID: id, Secret: secret, Basic: m.basicAuth,
-		Code: code, RedirectURI: a.RedirectURI, Verifier: a.Verifier,
+		TokenURL: m.tokenURL, ClientID: us.id, Secret: us.secret, Basic: m.basicAuth, Assertion: us.assertion,
+		Code: code, RedirectURI: a.RedirectURI, Verifier: a.Verifier, Now: p.env.Now,
 	}
 	if p.brand.refusesPKCE {
 		grant.Verifier = ""
 	}
-	got, err := grant.Spend(ctx, p.client)
-	if err != nil {
-		return tokens{}, err
+	t, err := grant.Spend(ctx, p.client)
+	if err == nil && t.ID == "" {
+		err = untrusted("token endpoint sent no ID token: is the openid scope allowed?")
 	}
-	if got.ID == "" {
-		return tokens{}, untrusted("token endpoint sent no ID token: is the openid scope allowed?")
-	}
-	return tokens{id: got.ID, access: got.Access}, nil
+	return t, err
 }
 
-// credentials are our client ID and the secret for one call.
-func (p *party) credentials() (id string, secret guest.Secret, err error) {
-	id, secret = p.settings.options.Client()
-	if p.brand.mint != nil {
-		secret, err = p.brand.mint(p.env.Now())
+// credentials are what the token endpoint knows us by.
+type credentials struct {
+	id                string
+	secret, assertion guest.Secret // one of them
+}
+
+// credentials returns ours, for one call.
+func (p *party) credentials(m *metadata) (us credentials, err error) {
+	us.id, us.secret = p.settings.options.Client()
+	switch {
+	case p.brand.mint != nil:
+		us.secret, err = p.brand.mint(p.env.Now())
+	case p.signer != nil:
+		us.assertion, err = p.signer.assert(us.id, m, p.env.Now())
 	}
-	return id, secret, err
+	if err != nil {
+		return us, failure(guest.Refused, "making client credentials: %w", err)
+	}
+	return us, nil
 }
 
 // complete adds userinfo's claims to the ID token's where they are missing
