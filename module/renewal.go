@@ -248,17 +248,29 @@ func (k *known) renew(ctx context.Context, h *house, one *renewing) (err error) 
 			return nil
 		}
 		tokens, err := k.renewal.by.Renew(ctx, grant.Kept())
-		if errors.Is(err, guest.ErrGrantEnded) {
+		switch {
+		case errors.Is(err, guest.ErrGrantEnded):
 			return k.endGrant(ctx, h, err)
-		}
-		if err != nil {
+		case err != nil && (tokens.Access != "" || tokens.Refresh != ""):
+			one.unsaved = grant.Traded(tokens)
+			return k.notRenewed(errors.Join(err, k.save(ctx, h, one)))
+		case err != nil:
 			return k.notRenewed(err)
 		}
 		one.unsaved = grant.Renewed(tokens, k.gate.now())
 	}
-	err = h.sessions.Renew(ctx, k.live.Key, one.unsaved)
-	if err != nil && !errors.Is(err, session.ErrNone) {
+	if err := k.save(ctx, h, one); err != nil {
 		return k.notRenewed(err)
+	}
+	return nil
+}
+
+// save writes the provider's answer down. Where the store does not take it, it
+// waits for the next try.
+func (k *known) save(ctx context.Context, h *house, one *renewing) error {
+	err := h.sessions.Renew(ctx, k.live.Key, one.unsaved)
+	if err != nil && !errors.Is(err, session.ErrNone) {
+		return err
 	}
 	one.unsaved = nil
 	return nil

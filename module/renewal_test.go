@@ -301,6 +301,28 @@ func TestRenewedTokensOutliveABrokenStore(t *testing.T) {
 	}
 }
 
+// What was traded and could not be proven is kept: the old refresh token is
+// spent. But it proves nothing.
+func TestTradedTokenIsKeptAlsoWhereItProvesNothing(t *testing.T) {
+	g := newRenewingGate(t, guest.TokenRules{Revalidate: 10 * time.Minute})
+	g.says(func(k guest.Kept) (guest.Tokens, error) {
+		return guest.Tokens{Refresh: "second"}, errors.New("userinfo is down")
+	})
+	g.clock.Advance(20 * time.Minute)
+	g.wants(http.StatusOK, "access")
+	g.says(func(k guest.Kept) (guest.Tokens, error) {
+		if k.Refresh != "second" {
+			return guest.Tokens{}, guest.ErrGrantEnded // it was used before
+		}
+		return guest.Tokens{Access: "third", Refresh: "third"}, nil
+	})
+	g.clock.Advance(renewAgain)
+	g.wants(http.StatusOK, "third")
+	if n := g.asked(); n != 2 {
+		t.Errorf("the provider was asked %d times", n)
+	}
+}
+
 // A session from before the operator wrote revalidate can't be proven: it
 // counts no more.
 func TestSessionThatNobodyCanProveIsNone(t *testing.T) {

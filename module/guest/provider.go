@@ -240,7 +240,8 @@ type Renewer interface {
 	// token, the old one is returned.
 	//
 	// ErrGrantEnded, wrapped, ends the session. Whatever else goes wrong ends
-	// nothing: the house tries again later.
+	// nothing: the house tries again later. Tokens beside such an error are kept,
+	// since the old refresh token may be spent, but prove nothing.
 	Renew(ctx context.Context, k Kept) (Tokens, error)
 }
 

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,6 +45,15 @@ func (g *Grant) Kept() guest.Kept {
 // Renewed is the grant with new tokens.
 func (g Grant) Renewed(t guest.Tokens, at time.Time) *Grant {
 	g.Access, g.Refresh, g.Expires, g.Proven = t.Access, t.Refresh, t.Expires, at.UTC()
+	return &g
+}
+
+// Traded is the grant with tokens that prove nothing of the account.
+func (g Grant) Traded(t guest.Tokens) *Grant {
+	if t.Access != "" {
+		g.Access, g.Expires = t.Access, t.Expires
+	}
+	g.Refresh = cmp.Or(t.Refresh, g.Refresh)
 	return &g
 }
 

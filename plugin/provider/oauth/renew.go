@@ -52,9 +52,10 @@ func (p *party) Renew(ctx context.Context, k guest.Kept) (guest.Tokens, error) {
 	return k.Tokens, nil
 }
 
-// refresh trades the refresh token. What was issued is kept also where the API
-// gives no proper answer then: the old refresh token may be spent, and without
-// the new one a bad minute of the API would end the session after all.
+// refresh trades the refresh token. What was issued comes beside the error
+// where the API gives no proper answer then: the old refresh token may be
+// spent, and without the new one a bad minute of the API would end the session
+// after all.
 func (p *party) refresh(ctx context.Context, k guest.Kept) (guest.Tokens, error) {
 	issued, err := p.trade(ctx, k)
 	if err != nil || p.options.Revalidate == 0 {
@@ -64,11 +65,7 @@ func (p *party) refresh(ctx context.Context, k guest.Kept) (guest.Tokens, error)
 	if errors.Is(err, guest.ErrGrantEnded) || errors.Is(err, errAnother) {
 		return guest.Tokens{}, err
 	}
-	if err != nil {
-		p.env.Log.Warn("tokens were renewed, but the API does not tell whose they are: asking again next time",
-			"provider", p.options.InstanceName(), "error", err)
-	}
-	return issued.Keep(), nil
+	return issued.Keep(), err
 }
 
 // trade spends the refresh token. Some servers, X among them, say
