@@ -123,7 +123,7 @@ func onlyLogin(h httpcaddyfile.Helper) error {
 // State spans all sites of a Caddyfile, its BlockState one nested block, and
 // the file and line do not tell two imports of a snippet apart; only a field
 // that Caddy does not export does. Should Caddy rename it, siteOf reports
-// false: the module still refuses such a site when it starts, without a line.
+// false: the module still refuses such a site when it is provisioned, without a line.
 func siteOf(h httpcaddyfile.Helper) (uintptr, bool) {
 	block := reflect.ValueOf(h).FieldByName("parentBlock")
 	if block.Kind() != reflect.Struct {

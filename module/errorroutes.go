@@ -40,7 +40,7 @@ func (e *ErrorGuard) Provision(ctx caddy.Context) (err error) {
 	}
 	var all []string
 	for _, g := range app.(*App).gates {
-		all = append(all, names(g.fields)...)
+		all = append(all, g.written...)
 	}
 	if e.guard, err = header.NewGuard(all...); err != nil {
 		return err
@@ -86,11 +86,11 @@ func checkErrorRoutes(server *caddyhttp.Server) error {
 		if gateIn(caddyhttp.RouteList{site}) == nil {
 			continue
 		}
-		for _, upstream := range upstreams(caddyhttp.RouteList{site}) {
+		for _, upstream := range upstreams(server, caddyhttp.RouteList{site}) {
 			protected[upstream] = true
 		}
 	}
-	for _, upstream := range upstreams(server.Errors.Routes) {
+	for _, upstream := range upstreams(server, server.Errors.Routes) {
 		if protected[upstream] {
 			return fmt.Errorf("handle_errors forwards to %s, which login protects: requests that were refused would reach it; %w", upstream, errErrorPage)
 		}
@@ -119,24 +119,86 @@ var errErrorPage = errors.New("answer errors with respond or file_server, or fro
 // dynamic stands for upstreams that only a request finds.
 const dynamic = "dynamic upstreams"
 
-// upstreams are the addresses that routes forward to.
-func upstreams(routes caddyhttp.RouteList) (all []string) {
+// upstreams are the addresses that routes of a server forward to, also by way
+// of named routes.
+func upstreams(server *caddyhttp.Server, routes caddyhttp.RouteList) []string {
+	f := forwards{server: server, invoked: make(map[string]bool)}
+	f.follow(routes)
+	return f.to
+}
+
+type forwards struct {
+	server  *caddyhttp.Server
+	invoked map[string]bool // named routes, each followed once
+	to      []string
+}
+
+func (f *forwards) follow(routes caddyhttp.RouteList) {
 	for _, route := range routes {
 		for _, handler := range route.Handlers {
 			switch h := handler.(type) {
 			case *reverseproxy.Handler:
-				for _, upstream := range h.Upstreams {
-					all = append(all, upstream.Dial)
-				}
-				if h.DynamicUpstreams != nil {
-					all = append(all, dynamic)
-				}
+				f.proxy(h)
 			case *caddyhttp.Subroute:
-				all = append(all, upstreams(h.Routes)...)
+				f.follow(h.Routes)
+			case *caddyhttp.Invoke:
+				f.invoke(h.Name)
 			}
 		}
+		// Named routes are the last that Caddy loads: until then they are text.
+		for _, raw := range route.HandlersRaw {
+			f.read(raw)
+		}
 	}
-	return all
+}
+
+func (f *forwards) proxy(h *reverseproxy.Handler) {
+	for _, upstream := range h.Upstreams {
+		f.to = append(f.to, upstream.Dial)
+	}
+	if h.DynamicUpstreams != nil {
+		f.to = append(f.to, dynamic)
+	}
+}
+
+func (f *forwards) invoke(name string) {
+	route := f.server.NamedRoutes[name]
+	if route == nil || f.invoked[name] {
+		return
+	}
+	f.invoked[name] = true
+	f.follow(caddyhttp.RouteList{*route})
+}
+
+// read looks for what forwards in handlers that are not loaded yet.
+func (f *forwards) read(raw json.RawMessage) {
+	var members map[string]json.RawMessage
+	if json.Unmarshal(raw, &members) != nil {
+		var list []json.RawMessage
+		_ = json.Unmarshal(raw, &list) // neither is a leaf
+		for _, item := range list {
+			f.read(item)
+		}
+		return
+	}
+	if dial := word(members["dial"]); dial != "" {
+		f.to = append(f.to, dial)
+	}
+	if members["dynamic_upstreams"] != nil {
+		f.to = append(f.to, dynamic)
+	}
+	if word(members["handler"]) == "invoke" {
+		f.invoke(word(members["name"]))
+	}
+	for _, member := range members {
+		f.read(member)
+	}
+}
+
+// word is a JSON string, or empty.
+func word(raw json.RawMessage) (s string) {
+	_ = json.Unmarshal(raw, &s) // anything else is no word
+	return s
 }
 
 // Interface guards

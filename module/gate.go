@@ -48,6 +48,7 @@ type Gate struct {
 	defs      []policy.RoleDef
 	roles     *policy.Roles
 	fields    []field
+	written   []string // the names of all headers that we write
 	// revalidates are the providers to ask again about an account.
 	revalidates []string
 	origins     []origin
@@ -100,7 +101,8 @@ func (g *Gate) build(ctx caddy.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if g.guard, err = header.NewGuard(append(names(g.fields), forwarded...)...); err != nil {
+	g.written = append(names(g.fields), forwarded...)
+	if g.guard, err = header.NewGuard(g.written...); err != nil {
 		return err
 	}
 	if g.defs, err = parseRoles(s.Roles); err != nil {

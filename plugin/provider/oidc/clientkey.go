@@ -146,10 +146,10 @@ type clientSigner struct {
 const assertionFor = 2 * time.Minute
 
 // assert makes the client_assertion for one call of the token endpoint. Its
-// audience is that endpoint's address, as OpenID Connect Core section 9 wants it
-// and all issuers take it. That an assertion with this audience can be
-// redirected, for which newer drafts want the issuer's name in its place, takes
-// a client that sends it to another address than the one it names.
+// audience is that endpoint's address, as OpenID Connect Core section 9 has it;
+// Okta takes no other. The update of RFC 7523 wants the issuer's name instead,
+// because an assertion that one endpoint gets could be good at another: here it
+// goes to no other address than the one it names.
 func (s *clientSigner) assert(client string, m *metadata, now time.Time) (guest.Secret, error) {
 	signer, err := newSigner(s.alg(m.clientAlgs), s.key, s.keyID)
 	if err != nil {

@@ -30,7 +30,7 @@ type Endpoints struct {
 
 	// The end-session endpoint, in place of the discovered one: where the
 	// browser is sent on signing out, so that the session at the issuer ends,
-	// too. Register the site's /.login/ with the issuer, as an address that a
+	// too. Register the site's /.login/logout with the issuer, as one that a
 	// sign-out may return to.
 	EndSessionURL string `json:"end_session_url,omitempty"`
 }

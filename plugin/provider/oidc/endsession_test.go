@@ -12,7 +12,7 @@ import (
 )
 
 func farewell(token string) guest.Farewell {
-	return guest.Farewell{IDToken: guest.Secret(token), ReturnTo: "https://app.example.com/.login/", State: "st+ate"}
+	return guest.Farewell{IDToken: guest.Secret(token), ReturnTo: "https://app.example.com/.login/logout", State: "st+ate"}
 }
 
 func TestEndSessionBringsTheHintAndComesBack(t *testing.T) {
@@ -54,7 +54,7 @@ func wantFarewell(t *testing.T, got, endpoint, token string) {
 	want, _ := url.Parse(endpoint)
 	query := want.Query()
 	query.Set("client_id", clientID)
-	query.Set("post_logout_redirect_uri", "https://app.example.com/.login/")
+	query.Set("post_logout_redirect_uri", "https://app.example.com/.login/logout")
 	query.Set("state", "st+ate")
 	if token != "" && len(token) <= maxHint {
 		query.Set("id_token_hint", token)

@@ -293,3 +293,17 @@ func FuzzLogoutClaims(f *testing.F) {
 		}
 	})
 }
+
+func TestLogoutTokenNeedsAKeyForItsIssuer(t *testing.T) {
+	i := newIssuer(t)
+	p := i.oidc(t)
+	p.brand.signs = func(keyIssuer string, c provider.Claims) error {
+		if keyIssuer != c.Text("iss") {
+			return fmt.Errorf("its key is for issuer %s", provider.Quote(keyIssuer))
+		}
+		return nil
+	}
+	if _, err := p.ReadLogout(context.Background(), i.logoutToken(nil, nil)); err == nil || guest.ReasonOf(err) != guest.Untrusted {
+		t.Errorf("got %v", err)
+	}
+}

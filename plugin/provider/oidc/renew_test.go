@@ -242,6 +242,16 @@ func TestUserinfoProvesWhoWasRevalidated(t *testing.T) {
 	}
 }
 
+func TestNobodyIsNotTheSamePersonAsNobody(t *testing.T) {
+	i := newIssuer(t)
+	i.info = object{}
+	k := i.keeps("refresh-0")
+	k.TokenSubject = ""
+	if _, err := i.renewing(t, time.Hour).Renew(context.Background(), k); err == nil || guest.ReasonOf(err) != guest.Untrusted {
+		t.Errorf("got %v", err)
+	}
+}
+
 func answering(path string, status int, body string) func(*issuer) {
 	return func(i *issuer) {
 		i.intruder = func(w http.ResponseWriter, r *http.Request) bool {
@@ -398,10 +408,10 @@ func TestApplesConsentIsKeptAndItsTokensAreRenewedByTheDay(t *testing.T) {
 
 func TestAppleIsNotAskedMoreThanOnceADay(t *testing.T) {
 	a := &Apple{Options: provider.Options{ClientID: "c"}, TeamID: "t", KeyID: "k", PrivateKey: pkcs8(t, keys().ec)}
-	for every, want := range map[time.Duration]bool{time.Minute: false, 24*time.Hour - 1: false, 24 * time.Hour: true, 0: true} {
+	for every, want := range map[time.Duration]bool{time.Minute: false, 30*time.Hour - 1: false, 30 * time.Hour: true, 0: true} {
 		a.Revalidate = caddy.Duration(every)
 		err := a.Provision(caddy.Context{})
-		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "is too often for Apple: write at least 24h") {
+		if (err == nil) != want || err != nil && !strings.Contains(err.Error(), "is too often for Apple: write at least 30h") {
 			t.Errorf("%s: %v", every, err)
 		}
 	}
