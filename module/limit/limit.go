@@ -32,7 +32,7 @@ func (l *Limit) Allow(address string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	full := l.buckets[network].full
-	if full.Before(now) {
+	if full.Before(now) || full.Sub(now) > l.furthest() {
 		full = now
 	}
 	if full.Sub(now) > time.Duration(l.Burst-1)*l.Every {
@@ -41,6 +41,13 @@ func (l *Limit) Allow(address string, now time.Time) bool {
 	l.makeRoom(now)
 	l.buckets[network] = bucket{full: full.Add(l.Every)}
 	return true
+}
+
+// furthest is how far ahead a bucket can be full. Further it is only after the
+// clock was set back, by more than two calls at once may differ.
+func (l *Limit) furthest() time.Duration {
+	burst := time.Duration(l.Burst) * l.Every
+	return burst + max(burst, time.Minute)
 }
 
 // makeRoom drops what is full again anyway, and else any one.

@@ -55,3 +55,17 @@ func TestFloodOfNetworksStaysBounded(t *testing.T) {
 		t.Error("a newcomer is refused")
 	}
 }
+
+// A clock that is set back must not shut everybody out until it is that late
+// again.
+func TestClockSetBackShutsNobodyOut(t *testing.T) {
+	l := limit.Limit{Burst: 3, Every: time.Second}
+	for range 3 {
+		l.Allow("192.0.2.1", noon)
+	}
+	for _, back := range []time.Duration{10 * time.Minute, 24 * time.Hour, 50 * 365 * 24 * time.Hour} {
+		if !l.Allow("192.0.2.1", noon.Add(-back)) {
+			t.Errorf("shut out after the clock went back by %s", back)
+		}
+	}
+}
