@@ -38,7 +38,7 @@ var options = map[string]option{
 	"headers":         {usage: "headers <preset...>, or headers [<preset...>] { ... } around lines <header> <value>", read: (*block).headers},
 	"mail":            {usage: "mail <mailer> [<args...>] { ... }", read: (*block).mail},
 	"origin":          {usage: "origin <url...>", read: (*block).origin, repeats: true},
-	"pages":           {usage: "pages <path>, or pages [<path>] { ... } around lines title <text>, forbidden page|handle_errors", read: (*block).pages},
+	"pages":           {usage: "pages <path>, or pages [<path>] { ... } around lines title <text>, accent <colour>, logo <file>, style <file>, templates <directory>, language <tag>, forbidden page|handle_errors", read: (*block).pages},
 	"provider_logout": {usage: "provider_logout on|off", read: (*block).providerLogout},
 	"role":            {usage: "role <name> <who...>", read: (*block).role, repeats: true},
 	"session":         {usage: "session <lifetime> [idle <duration>]", read: (*block).session},
@@ -336,6 +336,11 @@ func (b *block) pages() error {
 	}
 	return b.fields(map[string]field{
 		"title":     {value: &pages.Title},
+		"accent":    {value: &pages.Accent},
+		"logo":      {value: &pages.Logo},
+		"style":     {value: &pages.Style},
+		"templates": {value: &pages.Templates},
+		"language":  {value: &pages.Language},
 		"forbidden": {value: &pages.Forbidden, choice: []string{"page", "handle_errors"}},
 	})
 }

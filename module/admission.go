@@ -24,36 +24,58 @@ const (
 	lastFor   = 365 * 24 * time.Hour
 )
 
-// admit makes the profile a user and the user a session, in one transaction:
+// arrival is somebody who has proven who they are, and is about to come in.
+type arrival struct {
+	method guest.Method
+	back   string // where they want to go
+	admit  func(tx guest.Tx) (identity.Admitted, error)
+	begin  func(identity.Person) session.New
+}
+
+// admit lets in whom a provider has sent back with a profile.
+func (p *portal) admit(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider, attempt *signin.Attempt, profile guest.Profile) error {
+	who := identity.Arrival{Traits: provider.Traits(), Profile: profile, SignUp: p.mayJoin, At: p.gate.now()}
+	return p.comeIn(w, r, v, arrival{
+		method: provider, back: attempt.Return,
+		admit: func(tx guest.Tx) (identity.Admitted, error) {
+			admitted, err := identity.Admit(tx, who)
+			if err != nil {
+				return admitted, err
+			}
+			return admitted, p.keepConsent(tx, v, admitted, profile)
+		},
+		begin: func(person identity.Person) session.New { return p.newSession(r, v, provider, profile, person) },
+	})
+}
+
+// comeIn makes an arrival a user and the user a session, in one transaction:
 // there is no user without the session they came for, and of two sessions of
 // one browser the older is gone.
-func (p *portal) admit(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider, attempt *signin.Attempt, profile guest.Profile) error {
+func (p *portal) comeIn(w http.ResponseWriter, r *http.Request, v *visit, a arrival) error {
 	var admitted identity.Admitted
 	var begun *session.Session
 	ticket, err := v.house.sessions.Issue(v.scope)
 	if err != nil {
-		return p.trouble(w, r, v, trouble{kind: page.Internal, provider: provider, outcome: "unavailable", err: err})
+		return p.trouble(w, r, v, trouble{kind: page.Internal, provider: a.method, outcome: "unavailable", err: err})
 	}
-	arrival := identity.Arrival{Traits: provider.Traits(), Profile: profile, SignUp: p.mayJoin, At: p.gate.now()}
 	err = v.house.store.Update(r.Context(), func(tx guest.Tx) (err error) {
-		if admitted, err = identity.Admit(tx, arrival); err != nil {
+		if admitted, err = a.admit(tx); err != nil {
 			return err
 		}
-		if err := p.keepConsent(tx, v, admitted, profile); err != nil {
-			return err
-		}
-		begun, err = v.house.sessions.Start(tx, ticket, p.newSession(r, v, provider, profile, admitted.Person))
+		begun, err = v.house.sessions.Start(tx, ticket, a.begin(admitted.Person))
 		return err
 	})
 	if err != nil {
-		return p.trouble(w, r, v, p.notAdmitted(provider, admitted.Row, err))
+		return p.trouble(w, r, v, p.notAdmitted(a.method, admitted.Row, err))
 	}
 	p.forget(r, v, admitted)
+	name := a.method.Traits().Name
 	v.set(w, v.base, ticket.Cookie, time.Duration(p.gate.settings.Session.Lifetime))
 	v.set(w, v.landed(), "1", landedFor)
-	v.set(w, v.last(), arrival.Traits.Name, lastFor)
-	p.gate.app.signedIn(r, arrival.Traits.Name, begun, admitted)
-	return p.redirect(w, attempt.Return)
+	v.set(w, v.last(), name, lastFor)
+	p.befriend(w, v, admitted.Person.User.Email)
+	p.gate.app.signedIn(r, name, begun, admitted)
+	return p.redirect(w, a.back)
 }
 
 // keepConsent keeps what revokes the person's consent at the provider, sealed

@@ -156,6 +156,9 @@ func (a *App) Cleanup() error {
 	if a.validated() {
 		a.tellCallbacks()
 	}
+	if a.Settings.post != nil {
+		a.Settings.post.close()
+	}
 	return a.door.leave()
 }
 

@@ -72,3 +72,16 @@ func (c *cookies) landed() string { return c.base + "-landed" }
 // last is the name of the cookie that has the provider this browser last
 // signed in with: a hint for its visitor, and for nobody else.
 func (c *cookies) last() string { return c.base + "-last" }
+
+// asked is the name of the cookie that has the codes this browser asked for.
+func (c *cookies) asked() string { return c.base + "-asked" }
+
+// friends is the name of the cookie that proves who has signed in with this
+// browser before.
+func (c *cookies) friends() string { return c.base + "-friends" }
+
+// isAttempt reports whether a cookie of ours is an attempt to sign in at a
+// provider: all others have names of their own.
+func (c *cookies) isAttempt(name string) bool {
+	return name != c.landed() && name != c.last() && name != c.asked() && name != c.friends()
+}

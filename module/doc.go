@@ -57,5 +57,6 @@
 //
 //	caddy_login_attempts_total{provider,outcome}
 //	caddy_login_requests_total{verdict}
+//	caddy_login_mails_total{outcome}
 //	caddy_login_sessions
 package module

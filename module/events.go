@@ -71,6 +71,18 @@ func (a *App) endedElsewhere(s *session.Session, reason string, why error) {
 	})
 }
 
+// notMailed tells why a mail was not sent, or that its reader had not asked for
+// it. Its address is nobody's business.
+func (a *App) notMailed(why, id string) {
+	a.log.Info("code not mailed", zap.String("reason", why), zap.String("request_id", id))
+}
+
+// wrongCode tells of one attempt that failed and need not be the last.
+func (a *App) wrongCode(provider, id string) {
+	logins.WithLabelValues(provider, "wrong_code").Inc()
+	a.log.Info("wrong code", zap.String("provider", provider), zap.String("request_id", id))
+}
+
 // complain tells of something of ours that failed, whatever the request was.
 func (a *App) complain(err error, id string) {
 	a.log.Error("request refused", zap.Error(err), zap.String("request_id", id))

@@ -186,11 +186,11 @@ func (p *portal) readState(v *visit, state string) (provider, to string, ours bo
 	return provider, p.wanted(to), true
 }
 
-// dropAll deletes our cookies, but for the hint which provider it was.
+// dropAll deletes our cookies, but for what only says who was here.
 func (p *portal) dropAll(w http.ResponseWriter, v *visit) {
 	v.drop(w, v.base)
 	for _, c := range v.pending {
-		if c.Name != v.last() {
+		if c.Name != v.last() && c.Name != v.friends() {
 			v.drop(w, c.Name)
 		}
 	}

@@ -49,6 +49,8 @@ type Gate struct {
 	roles     *policy.Roles
 	fields    []field
 	written   []string // the names of all headers that we write
+	// codes is the way in by mail; nil: there is none.
+	codes guest.CodeSender
 	// revalidates are the providers to ask again about an account.
 	revalidates []string
 	origins     []origin
@@ -111,13 +113,16 @@ func (g *Gate) build(ctx caddy.Context) (err error) {
 	if g.roles, err = policy.NewRoles(g.defs); err != nil {
 		return err
 	}
-	if err := errors.Join(g.checkWords(), g.checkProviders()); err != nil {
+	if err := errors.Join(g.checkWords(), g.checkProviders(), g.chooseCodes()); err != nil {
 		return err
 	}
 	g.rules, g.offered = s.Allow, providerNames(g.providers)
 	g.origins = parseOrigins(s.Origins)
 	g.cookies = [2]cookies{newCookies(s.Cookie, false), newCookies(s.Cookie, true)}
-	pages := &page.Pages{Title: s.Pages.Title, Base: s.Pages.Path}
+	pages, err := s.Pages.open()
+	if err != nil {
+		return err
+	}
 	g.portal = &portal{gate: g, pages: pages, base: s.Pages.Path, logs: newAccessLog(ctx)}
 	guardErrors(ctx)
 	return g.app.settle(g, positionOf(ctx))
@@ -186,11 +191,28 @@ func (g *Gate) checkProviders() error {
 	byAddress := g.addressRule()
 	for _, p := range g.providers {
 		switch t := p.Traits(); {
-		case t.Email.Verify && t.Email.Identifier && !g.settings.mails:
+		case t.Email.Verify && t.Email.Identifier && g.settings.post == nil:
 			return fmt.Errorf("provider %s: verify_email needs mail: configure 'mail …', or leave verify_email out", t.Name)
 		case t.Email.Doubt != "" && byAddress != "":
 			return fmt.Errorf("provider %s: '%s' goes by addresses, and %s", t.Name, byAddress, t.Email.Doubt)
 		}
+	}
+	return nil
+}
+
+// chooseCodes finds the way in by mail, and refuses one that could not send any.
+func (g *Gate) chooseCodes() error {
+	for _, p := range g.providers {
+		codes, ok := p.(guest.CodeSender)
+		switch {
+		case !ok:
+			continue
+		case g.codes != nil:
+			return fmt.Errorf("providers %s and %s both send codes by mail: keep one", g.codes.Traits().Name, p.Traits().Name)
+		case g.settings.post == nil:
+			return fmt.Errorf("provider %s needs a mail server: write 'mail smtp <host:port> [<user> <password>]' beside it, or globally", p.Traits().Name)
+		}
+		g.codes = codes
 	}
 	return nil
 }
@@ -219,6 +241,14 @@ func (g *Gate) Validate() error {
 		if domain := g.settings.Cookie.Domain; domain != "" && !within(o.host, domain) {
 			return fmt.Errorf("cookie domain %s does not cover the origin %s: browsers would drop every session", domain, o)
 		}
+	}
+	return nil
+}
+
+// Cleanup lets go of this site's own mailer.
+func (g *Gate) Cleanup() error {
+	if g.Settings.post != nil {
+		g.Settings.post.close()
 	}
 	return nil
 }
@@ -363,5 +393,6 @@ var (
 	_ caddy.Module                = (*Gate)(nil)
 	_ caddy.Provisioner           = (*Gate)(nil)
 	_ caddy.Validator             = (*Gate)(nil)
+	_ caddy.CleanerUpper          = (*Gate)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Gate)(nil)
 )

@@ -11,6 +11,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/caddy-login/caddy-login/module/challenge"
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/limit"
 	"github.com/caddy-login/caddy-login/module/seal"
@@ -32,6 +33,8 @@ type house struct {
 	ring     *seal.Ring
 	sessions *session.Sessions
 	attempts *signin.Attempts
+
+	challenges *challenge.Challenges
 
 	// callbacks limits how often a network may come back from a provider: each
 	// time costs a write and a call.
@@ -56,6 +59,7 @@ const (
 const (
 	sweepEvery = 5 * time.Second
 	flushEvery = 30 * time.Second
+	tidyEvery  = time.Minute
 	// rotateEvery is how often we look whether the keys are old.
 	rotateEvery = time.Hour
 )
@@ -73,10 +77,11 @@ func openHouse(module guest.StoreModule, env guest.Env) (*house, error) {
 	}
 	h := &house{
 		store: store, ring: ring, log: env.Log, stop: stop, done: make(chan struct{}),
-		sessions:  session.Open(store, ring, env.Now),
-		attempts:  signin.New(store, ring, env.Now),
-		callbacks: limit.Limit{Burst: callbackBurst, Every: callbackEvery},
-		renewals:  newRenewals(),
+		sessions:   session.Open(store, ring, env.Now),
+		attempts:   signin.New(store, ring, env.Now),
+		challenges: challenge.Open(store, ring, env.Now),
+		callbacks:  limit.Limit{Burst: callbackBurst, Every: callbackEvery},
+		renewals:   newRenewals(),
 	}
 	go h.keep(ctx)
 	return h, nil
@@ -88,6 +93,8 @@ func openHouse(module guest.StoreModule, env guest.Env) (*house, error) {
 func (h *house) keep(ctx context.Context) {
 	defer close(h.done)
 	sweep, flush, rotate := time.NewTicker(sweepEvery), time.NewTicker(flushEvery), time.NewTicker(rotateEvery)
+	tidy := time.NewTicker(tidyEvery)
+	defer tidy.Stop()
 	defer sweep.Stop()
 	defer flush.Stop()
 	defer rotate.Stop()
@@ -101,6 +108,8 @@ func (h *house) keep(ctx context.Context) {
 			h.renewals.tidy(time.Now())
 		case <-flush.C:
 			h.report("writing last use", h.sessions.Flush(ctx))
+		case <-tidy.C:
+			h.report("removing codes that are over", h.challenges.Sweep(ctx))
 		case <-rotate.C:
 			// Two keys open: nothing sealed lives longer than one rotation.
 			h.report("rotating keys", h.ring.Rotate(ctx, max(defaultLifetime, time.Duration(h.longest.Load()))))

@@ -14,6 +14,11 @@ var (
 		Help: "Sign-ins that came to an end, by provider and outcome.",
 	}, []string{"provider", "outcome"})
 
+	mails = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: "caddy", Subsystem: "login", Name: "mails_total",
+		Help: "Mails that came to an end, by outcome: sent, refused, expired, dropped.",
+	}, []string{"outcome"})
+
 	verdicts = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "caddy", Subsystem: "login", Name: "requests_total",
 		Help: "Requests at the gate by verdict: allowed, sign_in, denied, portal, failed.",
@@ -50,7 +55,7 @@ func registerMetrics(ctx caddy.Context) {
 	if registry == nil {
 		return
 	}
-	for _, collector := range []prometheus.Collector{logins, verdicts, sessionsInUse} {
+	for _, collector := range []prometheus.Collector{logins, mails, verdicts, sessionsInUse} {
 		_ = registry.Register(collector)
 	}
 }

@@ -90,14 +90,21 @@ func (p *portal) route(u *url.URL) (found *room, quiet bool) {
 	switch path {
 	case "", "/":
 		return &room{serve: p.choose}, false
-	case page.StylesheetPath:
-		return &room{serve: p.stylesheet, withoutStore: true}, false
 	case "/logout":
 		return &room{serve: p.logout}, false
+	}
+	if asset := p.pages.Asset(path); asset != nil {
+		return &room{serve: func(w http.ResponseWriter, r *http.Request, _ *visit) error {
+			asset(w, r)
+			return nil
+		}, withoutStore: true}, false
 	}
 	name, rest, _ := strings.Cut(path[1:], "/")
 	if provider, ok := named(p.gate.providers, name).(guest.Provider); ok {
 		return p.roomOf(provider, rest)
+	}
+	if p.gate.codes != nil {
+		return p.roomOfCodes(path)
 	}
 	return nil, true
 }
@@ -171,11 +178,6 @@ func (p *portal) wanted(raw string) string {
 	return to
 }
 
-func (p *portal) stylesheet(w http.ResponseWriter, r *http.Request, v *visit) error {
-	p.pages.Stylesheet(w, r)
-	return nil
-}
-
 // choose shows the ways in. With only one way, and nothing to tell, it goes
 // there at once.
 func (p *portal) choose(w http.ResponseWriter, r *http.Request, v *visit) error {
@@ -188,21 +190,29 @@ func (p *portal) choose(w http.ResponseWriter, r *http.Request, v *visit) error 
 	if v.live != nil && !switchTo {
 		return p.alreadyIn(w, r, v, to)
 	}
-	note := p.note(v, switchTo)
-	if len(p.gate.providers) == 1 && note == "" {
+	choose := p.choices(v, to, switchTo)
+	if len(p.gate.providers) == 1 && p.gate.codes == nil && choose.Note == "" {
 		return p.redirect(w, p.beginURL(p.gate.providers[0].Traits().Name, to, false))
 	}
-	choose := page.Choose{Note: note}
+	p.pages.Choose(w, r, choose)
+	return nil
+}
+
+// choices are the ways in, those of providers as buttons.
+func (p *portal) choices(v *visit, to string, switchTo bool) page.Choose {
 	last := cookieOf(v, v.last())
-	for _, provider := range p.gate.providers {
-		traits := provider.Traits()
+	choose := page.Choose{Note: p.note(v, switchTo), Email: p.emailForm(to, last)}
+	for _, method := range p.gate.providers {
+		traits := method.Traits()
+		if _, ok := method.(guest.Provider); !ok {
+			continue
+		}
 		choose.Buttons = append(choose.Buttons, page.Button{
 			Label: traits.Label, Brand: traits.Brand, Href: p.beginURL(traits.Name, to, switchTo),
 			LastUsed: traits.Name == last,
 		})
 	}
-	p.pages.Choose(w, r, choose)
-	return nil
+	return choose
 }
 
 // note is what the sign-in page has to tell: above all that a sign-in has just
@@ -315,7 +325,7 @@ func unreachable(v *visit) error {
 func attempts(v *visit) []signin.Cookie {
 	var pending []signin.Cookie
 	for _, c := range v.pending {
-		if c.Name != v.landed() && c.Name != v.last() {
+		if v.isAttempt(c.Name) {
 			pending = append(pending, signin.Cookie{Name: c.Name, Value: c.Value})
 		}
 	}

@@ -2,6 +2,7 @@ package module
 
 import (
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
@@ -37,7 +38,7 @@ func (s *Settings) provision(ctx caddy.Context) error {
 	return nil
 }
 
-// loadMailer checks what `mail` names. Nothing sends mail yet.
+// loadMailer opens what `mail` names.
 func (s *Settings) loadMailer(ctx caddy.Context) error {
 	if s.MailRaw == nil {
 		return nil
@@ -46,10 +47,14 @@ func (s *Settings) loadMailer(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading mailer: %w", err)
 	}
-	if _, ok := loaded.(guest.Mailer); !ok {
+	mailer, ok := loaded.(guest.Mailer)
+	if !ok {
 		return fmt.Errorf("loading mailer: %T is no mailer", loaded)
 	}
-	s.mails = true
+	if err := mailer.Open(envOf(ctx)); err != nil {
+		return fmt.Errorf("mail: %w", err)
+	}
+	s.post = &post{mailer: mailer, log: slog.New(caddySlog{})}
 	return nil
 }
 

@@ -63,7 +63,7 @@ type Settings struct {
 	// first is the site's; further ones may open WebSockets and call the API.
 	Origins []string `json:"origins,omitempty"`
 
-	mails bool // whether there is a mailer
+	post *post // nil without a mailer
 }
 
 // Rule says who may pass where.
@@ -136,6 +136,28 @@ type PagesSettings struct {
 	// What visitors sign in to, as the pages name it. Default: the host.
 	Title string `json:"title,omitempty"`
 
+	// The colour of buttons and marks, such as `00aa66` or `0a6`. What is written
+	// on it is black or white, whichever can be read. With its `#` it must stand
+	// in quotes in a Caddyfile: it would begin a comment. Default: ours.
+	Accent string `json:"accent,omitempty"`
+
+	// A file with the site's logo: SVG, PNG, JPEG or WebP, at most 256 KiB.
+	// Default: the title's first letter.
+	Logo string `json:"logo,omitempty"`
+
+	// A file with a stylesheet that comes after ours, at most 256 KiB. It can
+	// load nothing from other hosts.
+	Style string `json:"style,omitempty"`
+
+	// A directory with templates of one's own in place of ours of the same name,
+	// in the language of Go's html/template. They are drawn once at load: what
+	// cannot be drawn is refused.
+	Templates string `json:"templates,omitempty"`
+
+	// The language of pages and mails, such as `de`. Default: each visitor's own,
+	// by their browser.
+	Language string `json:"language,omitempty"`
+
 	// Who renders the 403 of somebody signed in but not admitted: empty for
 	// our page, `handle_errors` for Caddy's error routes.
 	Forbidden string `json:"forbidden,omitempty"`
@@ -156,8 +178,8 @@ func (s Settings) over(base Settings) Settings {
 		s.Allow = base.Allow
 	}
 	s.Roles = MergeRoles(s.Roles, base.Roles)
-	if !s.mails {
-		s.MailRaw, s.mails = base.MailRaw, base.mails
+	if s.post == nil {
+		s.MailRaw, s.post = base.MailRaw, base.post
 	}
 	s.Headers = cmp.Or(s.Headers, base.Headers)
 	s.Session = s.Session.over(base.Session)
@@ -167,6 +189,11 @@ func (s Settings) over(base Settings) Settings {
 	s.ProviderLogout = cmp.Or(s.ProviderLogout, base.ProviderLogout)
 	s.Pages.Path = cmp.Or(s.Pages.Path, base.Pages.Path)
 	s.Pages.Title = cmp.Or(s.Pages.Title, base.Pages.Title)
+	s.Pages.Accent = cmp.Or(s.Pages.Accent, base.Pages.Accent)
+	s.Pages.Logo = cmp.Or(s.Pages.Logo, base.Pages.Logo)
+	s.Pages.Style = cmp.Or(s.Pages.Style, base.Pages.Style)
+	s.Pages.Templates = cmp.Or(s.Pages.Templates, base.Pages.Templates)
+	s.Pages.Language = cmp.Or(s.Pages.Language, base.Pages.Language)
 	s.Pages.Forbidden = cmp.Or(s.Pages.Forbidden, base.Pages.Forbidden)
 	if len(s.Origins) == 0 {
 		s.Origins = base.Origins

@@ -13,6 +13,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+
+	"github.com/caddy-login/caddy-login/module/guest"
 )
 
 // position is where a gate stands in the HTTP app. It is empty for a gate that
@@ -72,8 +74,28 @@ func (a *App) settle(g *Gate, at position) error {
 	if err := errors.Join(at.checkErrors(), at.checkReach(g.settings.Pages.Path), a.checkSingle(at)); err != nil {
 		return err
 	}
+	if g.codes != nil && len(g.origins) == 0 && !at.isNamed() {
+		return errUnnamed
+	}
 	a.gates = append(a.gates, g)
 	return nil
+}
+
+var errUnnamed = errors.New("sign-in by email needs the site's own address, or a mail could be made to lead anywhere: give the site a host name, or write 'origin https://app.example.com'")
+
+// isNamed reports whether only requests for hosts that the operator named lead
+// here: the Host of any other is a stranger's word.
+func (p position) isNamed() bool {
+	return slices.ContainsFunc(p.routes, func(route *caddyhttp.Route) bool {
+		return len(route.MatcherSets) > 0 && !slices.ContainsFunc(route.MatcherSets, namesNoHost)
+	})
+}
+
+func namesNoHost(set caddyhttp.MatcherSet) bool {
+	return !slices.ContainsFunc(set, func(matcher any) bool {
+		_, ok := matcher.(*caddyhttp.MatchHost)
+		return ok
+	})
 }
 
 // checkErrors refuses a gate among error routes: what the site serves does not
@@ -150,7 +172,7 @@ func probe(path string) *http.Request {
 func (a *App) tellCallbacks() {
 	for _, g := range a.gates {
 		for _, origin := range g.registered() {
-			for _, name := range g.offered {
+			for _, name := range providersAmong(g.providers) {
 				callback := origin + g.settings.Pages.Path + "/" + name + "/callback"
 				if _, told := toldCallbacks.LoadOrStore(callback, true); !told {
 					a.log.Info("register this callback URL at the provider", zap.String("provider", name), zap.String("url", callback))
@@ -158,6 +180,16 @@ func (a *App) tellCallbacks() {
 			}
 		}
 	}
+}
+
+// providersAmong are the names of those that send visitors back to us.
+func providersAmong(methods []guest.Method) (names []string) {
+	for _, m := range methods {
+		if _, ok := m.(guest.Provider); ok {
+			names = append(names, m.Traits().Name)
+		}
+	}
+	return names
 }
 
 // validated reports whether Caddy ended this config because it only wanted to

@@ -84,11 +84,21 @@ func createProven(tx guest.Tx, p Proof) (Admitted, error) {
 	return Admitted{Person: person, Created: true, Row: "F2"}, link(tx, &person)
 }
 
-// Holder is the user who has proven an address, or guest.ErrNotFound.
-func Holder(tx guest.Tx, email Email) (*User, error) {
+// MayProve reports whether a proof of this address could be admitted: its
+// holder may sign in, or a new user may have it. It reads the same of the store
+// in any case: how long it takes tells nobody who is known.
+func MayProve(tx guest.Tx, email Email, signUp func(Email) bool) (bool, error) {
 	var held Identifier
-	if err := identifierKind.Get(tx, identifierKind.Key(string(email)), &held); err != nil {
-		return nil, err
+	err := identifierKind.Get(tx, identifierKind.Key(string(email)), &held)
+	if err != nil && !errors.Is(err, guest.ErrNotFound) {
+		return false, err
 	}
-	return ReadUser(tx, held.User)
+	user, errUser := ReadUser(tx, held.User) // of nobody, where nobody holds it
+	if errUser != nil && !errors.Is(errUser, guest.ErrNotFound) {
+		return false, errUser
+	}
+	if err != nil {
+		return signUp(email), nil
+	}
+	return errUser == nil && user.State == Active, nil
 }

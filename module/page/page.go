@@ -1,6 +1,7 @@
 // Package page draws what a visitor sees: embedded HTML that needs no script,
-// one stylesheet, the headers that protect both, and the JSON problem that a
-// program gets where a person would get a page.
+// one stylesheet, the headers that protect both, the mail with a code, and the
+// JSON problem that a program gets where a person would get a page. What it
+// says stands below words, in one file for each language.
 //
 // It decides nothing. It trusts no text it is given, and checks every address
 // it links to.
@@ -9,18 +10,18 @@ package page
 import (
 	"bytes"
 	"cmp"
-	"crypto/sha256"
 	"embed"
-	"encoding/base64"
+	"fmt"
 	"html/template"
+	"io/fs"
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 )
 
-// Pages renders the pages of one site. The zero value works; it is safe for
-// concurrent use as long as nobody changes it.
+// Pages renders the pages of one site. The zero value works, New makes one that
+// looks like its operator's; it is safe for concurrent use as long as nobody
+// changes it.
 //
 // Every page answers HEAD like GET. Headers that the caller has set before
 // (Set-Cookie, Allow with MethodNotAllowed, Retry-After with TooMany) go out
@@ -30,6 +31,14 @@ type Pages struct {
 	Title string
 	// Base is the path below which the pages live. Empty: "/.login".
 	Base string
+	// Language is the BCP 47 tag of the one language spoken. Empty: the one of
+	// each visitor's browser.
+	Language string
+
+	brand     brand
+	templates map[string]*template.Template // nil: ours
+	spoken    *shelf                        // nil: all we have
+	broke     func(error)                   // hears of a template that failed; may be nil
 }
 
 // Account is how a page names the signed-in person. Any field may be empty.
@@ -63,13 +72,28 @@ const (
 	Switch Note = "switch"
 )
 
-// Choose is the sign-in page.
+// Choose is the sign-in page. Email, where it is not nil, is one more way.
 type Choose struct {
 	Buttons []Button
+	Email   *EmailForm
 	Note    Note
 }
 
-// Choose offers the ways to sign in, with status 200.
+// EmailForm asks for an address to send a code to. It posts to Base+"/email"
+// the fields "email" and "return".
+type EmailForm struct {
+	// Address is what the field holds: what the person typed before, or empty.
+	Address string
+	// Return is handed back as it is; whoever answers the form checks it.
+	Return string
+	// Invalid says that Address is none.
+	Invalid bool
+	// LastUsed marks the way that this browser took last, where no Button is.
+	LastUsed bool
+}
+
+// Choose offers the ways to sign in, with status 200, or 422 where the address
+// typed before is none.
 func (p *Pages) Choose(w http.ResponseWriter, r *http.Request, c Choose) {
 	v := p.view(r, "choose")
 	v.Note = c.Note
@@ -79,7 +103,17 @@ func (p *Pages) Choose(w http.ResponseWriter, r *http.Request, c Choose) {
 		marked = marked || b.LastUsed
 		v.Buttons = append(v.Buttons, v.way(b))
 	}
-	v.write(w, r, http.StatusOK)
+	status := http.StatusOK
+	if c.Email != nil {
+		form := *c.Email
+		form.Address = shorten(form.Address)
+		form.LastUsed = form.LastUsed && !marked && len(v.Buttons) > 0
+		v.Email = &form
+	}
+	if c.Email != nil && c.Email.Invalid {
+		status = http.StatusUnprocessableEntity
+	}
+	v.write(w, r, status)
 }
 
 // SignedIn is the sign-in page of somebody who is signed in already. Continue
@@ -176,29 +210,6 @@ func (p *Pages) Bounce(w http.ResponseWriter, r *http.Request, href string) {
 	v.write(w, r, http.StatusOK)
 }
 
-//go:embed style.css
-var stylesheet []byte
-
-// StylesheetPath is where, below Base, the pages expect Stylesheet to answer.
-// It changes with the content, so that browsers may keep it for good.
-var StylesheetPath = "/assets/" + fingerprint(stylesheet) + ".css"
-
-func fingerprint(content []byte) string {
-	sum := sha256.Sum256(content)
-	return base64.RawURLEncoding.EncodeToString(sum[:9])
-}
-
-// Stylesheet serves the stylesheet, to be kept for a year.
-func (p *Pages) Stylesheet(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	protect(h)
-	h.Set("Cache-Control", "public, max-age=31536000, immutable")
-	h.Set("Content-Type", "text/css; charset=utf-8")
-	h.Set("ETag", strconv.Quote(fingerprint(stylesheet)))
-	// No time: an embedded file has no date, and the ETag says it all.
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(stylesheet))
-}
-
 // protect sets what every answer of ours carries.
 func protect(h http.Header) {
 	h.Set("Content-Security-Policy", contentSecurityPolicy)
@@ -218,23 +229,89 @@ func protect(h http.Header) {
 // a browser would otherwise ask of the app behind us.
 const contentSecurityPolicy = "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
+// The pages with our script let it run and ask us, and nothing else. It makes
+// no markup, and trusted types keep it, and what might get into it, from that.
+const scriptPolicy = "; script-src 'self'; connect-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+func (v *view) policy() string {
+	policy := contentSecurityPolicy
+	if v.Logo != "" {
+		policy = strings.Replace(policy, "img-src data:", "img-src 'self' data:", 1)
+	}
+	if v.Script != "" {
+		policy += scriptPolicy
+	}
+	return policy
+}
+
 //go:embed html/*.html
 var htmlFiles embed.FS
 
-// templates holds one set per page: the layout with the body of that page.
-var templates = map[string]*template.Template{
-	"choose":       parse("choose.html"),
-	"signed_in":    parse("signedin.html"),
-	"ask_sign_out": parse("asksignout.html"),
-	"signed_out":   parse("signedout.html"),
-	"not_admitted": parse("notadmitted.html"),
-	"trouble":      parse("trouble.html"),
-	"bounce":       parse("bounce.html"),
+// bodies are the templates of the pages' bodies, by page.
+var bodies = map[string]string{
+	"choose":       "choose.html",
+	"signed_in":    "signedin.html",
+	"ask_sign_out": "asksignout.html",
+	"signed_out":   "signedout.html",
+	"not_admitted": "notadmitted.html",
+	"trouble":      "trouble.html",
+	"bounce":       "bounce.html",
+	"enter_code":   "entercode.html",
+	"follow_link":  "followlink.html",
+	"other_device": "otherdevice.html",
+	"stopped":      "stopped.html",
+	"approved":     "approved.html",
 }
 
-func parse(body string) *template.Template {
-	t := template.New(body).Funcs(template.FuncMap{"icon": icon})
-	return template.Must(t.ParseFS(htmlFiles, "html/layout.html", "html/"+body))
+const (
+	layoutFile = "layout.html"
+	letterFile = "letter.html"
+)
+
+// templates holds one set per page, the layout with the body of that page, and
+// that of the letter.
+var templates = mustParse(htmlFiles)
+
+// mustParse panics for what a test of ours finds first.
+func mustParse(files fs.FS) map[string]*template.Template {
+	own, err := fs.Sub(files, "html")
+	if err != nil {
+		panic(err)
+	}
+	sets, err := parse(func(name string) ([]byte, error) { return fs.ReadFile(own, name) })
+	if err != nil {
+		panic(err)
+	}
+	return sets
+}
+
+// parse makes the sets of what read returns. Its errors name file and line.
+func parse(read func(name string) ([]byte, error)) (map[string]*template.Template, error) {
+	sets := map[string]*template.Template{}
+	for page, body := range bodies {
+		set, err := parseSet(read, layoutFile, body)
+		if err != nil {
+			return nil, err
+		}
+		sets[page] = set
+	}
+	letter, err := parseSet(read, letterFile)
+	sets["letter"] = letter
+	return sets, err
+}
+
+func parseSet(read func(name string) ([]byte, error), names ...string) (*template.Template, error) {
+	set := template.New("").Funcs(template.FuncMap{"icon": icon})
+	for _, name := range names {
+		text, err := read(name)
+		if err != nil {
+			return nil, fmt.Errorf("reading template %s: %w", name, err)
+		}
+		if _, err := set.New(name).Parse(string(text)); err != nil {
+			return nil, fmt.Errorf("parsing: %w", err)
+		}
+	}
+	return set, nil
 }
 
 // write renders the page into memory first: a template that fails gives a
@@ -243,14 +320,26 @@ func (v *view) write(w http.ResponseWriter, r *http.Request, status int) {
 	var page bytes.Buffer
 	contentType := "text/html; charset=utf-8"
 	if err := v.template.ExecuteTemplate(&page, "page", v); err != nil {
+		v.tell(bodies[v.page], err)
 		page.Reset()
 		page.WriteString(strings.TrimSpace(v.Words["broken"]+" "+v.RequestID) + "\n")
 		contentType, status = "text/plain; charset=utf-8", http.StatusInternalServerError
 	}
 	h := w.Header()
 	protect(h)
+	h.Set("Content-Security-Policy", v.policy())
 	h.Set("Content-Language", v.Lang)
+	if v.byBrowser {
+		h.Add("Vary", "Accept-Language")
+	}
 	send(w, r, status, contentType, page.Bytes())
+}
+
+// tell says which file of templates failed, to whom it may concern.
+func (v *view) tell(file string, err error) {
+	if v.broke != nil {
+		v.broke(fmt.Errorf("drawing %s: %w", file, err))
+	}
 }
 
 // send writes a whole answer, or only its head to a HEAD request.

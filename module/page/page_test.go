@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"html/template"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 
@@ -63,6 +65,33 @@ func everyPage(p *Pages, t texts) []drawn {
 		{"not-admitted", 403, func(w http.ResponseWriter, r *http.Request) {
 			p.NotAdmitted(w, r, NotAdmitted{who, t.address, t.request})
 		}},
+		{"choose-email", 200, func(w http.ResponseWriter, r *http.Request) {
+			p.Choose(w, r, Choose{Email: &EmailForm{Return: t.address}})
+		}},
+		{"choose-email-invalid", 422, func(w http.ResponseWriter, r *http.Request) {
+			p.Choose(w, r, Choose{Email: &EmailForm{Address: t.email, Return: t.address, Invalid: true}})
+		}},
+		{"choose-email-beside", 200, func(w http.ResponseWriter, r *http.Request) {
+			p.Choose(w, r, Choose{Buttons: buttons[:3], Email: &EmailForm{Address: t.email, Return: t.address, LastUsed: true}})
+		}},
+		{"choose-email-beside-invalid", 422, func(w http.ResponseWriter, r *http.Request) {
+			p.Choose(w, r, Choose{Buttons: buttons[:3], Email: &EmailForm{Address: t.email, Invalid: true}, Note: Switch})
+		}},
+		{"enter-code", 200, func(w http.ResponseWriter, r *http.Request) {
+			p.EnterCode(w, r, EnterCode{Address: t.email, Digits: 6, Minutes: 10, Link: true, ResendIn: 30 * time.Second, Again: t.address})
+		}},
+		{"enter-code-wrong", 422, func(w http.ResponseWriter, r *http.Request) {
+			p.EnterCode(w, r, EnterCode{Address: t.email, Digits: 8, Minutes: 9, Wrong: true, Left: 3, Again: t.address})
+		}},
+		{"enter-code-resent", 200, func(w http.ResponseWriter, r *http.Request) {
+			p.EnterCode(w, r, EnterCode{Address: t.email, Digits: 10, Minutes: 1, Link: true, Number: "42", Resent: true, ResendIn: -1})
+		}},
+		{"follow-link", 200, func(w http.ResponseWriter, r *http.Request) { p.FollowLink(w, r, FollowLink{Token: t.request}) }},
+		{"other-device-code", 200, func(w http.ResponseWriter, r *http.Request) { p.OtherDevice(w, r, elsewhere(t, ModeCode)) }},
+		{"other-device-match", 200, func(w http.ResponseWriter, r *http.Request) { p.OtherDevice(w, r, elsewhere(t, ModeMatch)) }},
+		{"other-device-allow", 200, func(w http.ResponseWriter, r *http.Request) { p.OtherDevice(w, r, elsewhere(t, ModeAllow)) }},
+		{"stopped", 200, func(w http.ResponseWriter, r *http.Request) { p.Stopped(w, r, Stopped{}) }},
+		{"approved", 200, func(w http.ResponseWriter, r *http.Request) { p.Approved(w, r, Approved{}) }},
 		{"bounce", 200, func(w http.ResponseWriter, r *http.Request) { p.Bounce(w, r, "/nothing") }},
 	}
 	for kind, status := range kindStatus {
@@ -71,6 +100,14 @@ func everyPage(p *Pages, t texts) []drawn {
 		}})
 	}
 	return pages
+}
+
+// elsewhere is a link opened in another browser.
+func elsewhere(t texts, mode string) OtherDevice {
+	return OtherDevice{
+		Token: t.request, Mode: mode, Code: "048291", Numbers: []string{"17", "42", "93"}, Device: "Firefox on Linux " + t.label,
+		Place: "192.0.2.0/24 " + t.name, At: sampleTime, Host: t.site,
+	}
 }
 
 func everyButton(t texts) (buttons []Button) {
@@ -103,7 +140,7 @@ func lastUsed(buttons []Button, which ...int) []Button {
 var kindStatus = map[Kind]int{
 	Expired: 400, CookiesBlocked: 400, UnsafeAddress: 400, ProviderUnavailable: 502, ProviderError: 400,
 	ProviderCancelled: 400, LoggedOut: 400, InvalidAnswer: 400, NotAllowed: 403, EmailInUse: 409, SignupDisabled: 403,
-	AccountDisabled: 403, BadRequest: 400, CrossSite: 403, NotFound: 404, MethodNotAllowed: 405, TooMany: 429,
+	AccountDisabled: 403, ChallengeExpired: 400, ChallengeSpent: 400, ChallengeStopped: 403, TooManyAttempts: 429, BadRequest: 400, CrossSite: 403, NotFound: 404, MethodNotAllowed: 405, TooMany: 429,
 	Unavailable: 503, Internal: 500,
 }
 
@@ -130,6 +167,10 @@ func TestEveryPageHasItsStatusAndHeaders(t *testing.T) {
 		got := ask("GET", page.write)
 		if got.Code != page.status {
 			t.Errorf("%s: status %d, want %d", page.name, got.Code, page.status)
+		}
+		want := maps.Clone(want)
+		if len(elements(parsed(t, got.Body.String()), "script")) > 0 {
+			want["Content-Security-Policy"] += "; script-src 'self'; connect-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
 		}
 		for name, value := range want {
 			if got.Header().Get(name) != value {
@@ -175,7 +216,7 @@ func TestEveryPageIsWellFormed(t *testing.T) {
 // balanced says what is wrong with the nesting of tags; a browser would
 // repair it silently.
 func balanced(body string) string {
-	void := []string{"meta", "link", "input"}
+	void := []string{"meta", "link", "input", "img", "br"}
 	var open []string
 	for z := html.NewTokenizer(strings.NewReader(body)); ; {
 		switch kind := z.Next(); kind {

@@ -35,6 +35,14 @@ const (
 	AccountDisabled Kind = "account_disabled"
 	// LoggedOut: the provider ended the session before the sign-in was finished.
 	LoggedOut Kind = "signed_out_meanwhile"
+	// ChallengeExpired: the code and the link are too old, or not this browser's.
+	ChallengeExpired Kind = "challenge_expired"
+	// ChallengeSpent: the code or the link has been used.
+	ChallengeSpent Kind = "challenge_spent"
+	// ChallengeStopped: somebody with the mail said that they did not ask for it.
+	ChallengeStopped Kind = "challenge_stopped"
+	// TooManyAttempts: there were too many wrong codes for this one.
+	TooManyAttempts Kind = "too_many_attempts"
 	// BadRequest: the request makes no sense.
 	BadRequest Kind = "bad_request"
 	// CrossSite: a form came from another site.
@@ -86,6 +94,10 @@ var drawings = map[Kind]drawing{
 	SignupDisabled:      {http.StatusForbidden, "lock", "use_another", "other_ways"},
 	AccountDisabled:     {http.StatusForbidden, "lock", "use_another", "other_ways"},
 	LoggedOut:           {http.StatusBadRequest, "person", "sign_in_again", "to_sign_in"},
+	ChallengeExpired:    {http.StatusBadRequest, "clock", "sign_in_again", "to_sign_in"},
+	ChallengeSpent:      {http.StatusBadRequest, "check", "sign_in_again", "to_sign_in"},
+	ChallengeStopped:    {http.StatusForbidden, "lock", "sign_in_again", "to_sign_in"},
+	TooManyAttempts:     {http.StatusTooManyRequests, "lock", "sign_in_again", "to_sign_in"},
 	BadRequest:          {http.StatusBadRequest, "alert", "try_again", "to_sign_in"},
 	CrossSite:           {http.StatusForbidden, "alert", "try_again", "to_sign_in"},
 	NotFound:            {http.StatusNotFound, "alert", "try_again", "to_sign_in"},

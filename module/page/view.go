@@ -16,48 +16,97 @@ import (
 // escapes it. Every address in it went through checked.
 type view struct {
 	language
-	template *template.Template
+	page      string
+	template  *template.Template
+	byBrowser bool // the language is the visitor's, not the operator's
+	broke     func(error)
+	accent    colour
+	ink       colour
 
-	Site, SiteLetter       string
-	Host, Provider         string
-	Base, Home, Stylesheet string
-
-	Heading, Mark string
-	RequestID     string
-	Refresh       string
-
-	Account    *person
-	Note       Note
-	Buttons    []way
-	Go, Return string
-	What, Next string
-	Links      []Link
-
-	StillIn, AtProvider bool
+	Site, SiteLetter         string
+	Host, Provider           string
+	Base, Home               string
+	Stylesheet, Script       string
+	BrandStyle, Logo         string
+	IconFill, IconInk        string
+	Heading, Mark, RequestID string
+	Refresh                  string
+	Account                  *person
+	Note                     Note
+	Buttons                  []way
+	Email                    *EmailForm
+	Go, Return               string
+	What, Next               string
+	Links                    []Link
+	StillIn, AtProvider      bool
+	Enter                    *EnterCode
+	Follow                   *FollowLink
+	Other                    *OtherDevice
+	Letter                   *letter
+	values                   []string // placeholders of this page and what stands there
 }
 
 // view begins a page by its name, which selects its template and heading.
 func (p *Pages) view(r *http.Request, name string) *view {
-	v := &view{language: english, template: templates[name]}
-	v.Host = cmp.Or(r.Host, v.Words["host"])
+	v := p.leaf(r.Header.Get("Accept-Language"), r.Host)
+	v.page, v.template = name, p.set(name)
+	v.Heading = v.say(name + ".title")
+	return v
+}
+
+// leaf is what a page and a letter have in common.
+func (p *Pages) leaf(wish, host string) *view {
+	v := &view{language: p.shelf().choose(cmp.Or(p.Language, wish)), byBrowser: p.Language == "", broke: p.broke}
+	v.Host = cmp.Or(host, v.Words["host"])
 	v.Site = cmp.Or(strings.TrimSpace(p.Title), v.Host)
 	v.SiteLetter = initial(v.Site)
 	v.Provider = v.Words["provider"]
 	v.Base = p.base()
 	v.Home = v.Base + "/"
 	v.Stylesheet = v.Base + StylesheetPath
-	v.Heading = v.say(name + ".title")
+	v.BrandStyle, v.Logo = v.asset(p.brand.stylePath), v.asset(p.brand.logoPath)
+	v.accent, v.ink = p.brand.colours()
+	v.IconFill, v.IconInk = v.accent.hex(), v.ink.hex()
 	return v
+}
+
+// asset is the address of a path below Base, or empty where there is none.
+func (v *view) asset(path string) string {
+	if path == "" {
+		return ""
+	}
+	return v.Base + path
+}
+
+func (p *Pages) shelf() *shelf {
+	if p.spoken == nil {
+		return spoken
+	}
+	return p.spoken
+}
+
+// set is the templates of a page.
+func (p *Pages) set(name string) *template.Template {
+	if p.templates == nil {
+		return templates[name]
+	}
+	return p.templates[name]
 }
 
 // Say is the sentence of that name in the page's language. A missing one is
 // an error, so that no page goes out with a hole.
 func (v *view) Say(name string) (string, error) {
-	words, ok := v.Words[name]
-	if !ok {
-		return "", fmt.Errorf("no words for %q in %s", name, v.Lang)
-	}
-	return strings.NewReplacer("{site}", v.Site, "{host}", v.Host, "{provider}", v.Provider).Replace(words), nil
+	return v.language.say(name, v.places())
+}
+
+// Count is Say of a sentence about n things, in the plural form of n.
+func (v *view) Count(name string, n int) (string, error) {
+	return v.count(name, n, v.places())
+}
+
+// places are the placeholders and what stands there.
+func (v *view) places() []string {
+	return append([]string{"{site}", v.isolate(v.Site), "{host}", v.isolate(v.Host), "{provider}", v.isolate(v.Provider)}, v.values...)
 }
 
 // say is Say where every name is known to a test; some pages fill their
@@ -79,7 +128,7 @@ func (v *view) way(b Button) way {
 	w := way{Href: checked(b.Href, v.Home), Icon: b.Brand, LastUsed: b.LastUsed}
 	w.Text = v.Words["sign_in"]
 	if b.Label != "" {
-		w.Text = strings.ReplaceAll(v.Words["sign_in_with"], "{provider}", b.Label)
+		w.Text = strings.ReplaceAll(v.Words["sign_in_with"], "{provider}", v.isolate(b.Label))
 	}
 	if !brands[b.Brand] {
 		w.Icon, w.Letter = "", initial(b.Label)

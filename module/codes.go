@@ -1,0 +1,539 @@
+package module
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caddy-login/caddy-login/module/challenge"
+	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/module/identity"
+	"github.com/caddy-login/caddy-login/module/mail"
+	"github.com/caddy-login/caddy-login/module/page"
+	"github.com/caddy-login/caddy-login/module/session"
+)
+
+// Signing in by mail: an address is given, a code and a link are mailed, and
+// either of them comes back. What is shown and sent says nothing of whether the
+// address is known (module/challenge).
+
+// roomOfCodes is a page of the way in by mail.
+func (p *portal) roomOfCodes(path string) (found *room, quiet bool) {
+	switch path {
+	case "/" + p.gate.codes.Traits().Name:
+		return &room{serve: p.askForMail}, true
+	case "/code":
+		return &room{serve: p.code}, true
+	case "/link":
+		return &room{serve: p.link}, true
+	default:
+		return nil, true
+	}
+}
+
+// emailForm is the field on the sign-in page; nil where there is no such way
+// in.
+func (p *portal) emailForm(to, last string) *page.EmailForm {
+	if p.gate.codes == nil {
+		return nil
+	}
+	return &page.EmailForm{Return: to, LastUsed: last == p.gate.codes.Traits().Name}
+}
+
+// askForMail begins with an address. GET is for who comes by a link to this way
+// in.
+func (p *portal) askForMail(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if !allows(w, r, http.MethodGet, http.MethodHead, http.MethodPost) {
+		return p.trouble(w, r, v, trouble{kind: page.MethodNotAllowed})
+	}
+	if r.Method != http.MethodPost {
+		return p.redirect(w, p.signInURL(p.wanted(original(r).Query().Get("return"))))
+	}
+	form, ok := p.form(w, r, v)
+	if !ok {
+		return nil
+	}
+	if !v.reach(v.origin) {
+		return p.trouble(w, r, v, trouble{kind: page.UnsafeAddress, err: unreachable(v), knock: true})
+	}
+	to := p.wanted(form.Get("return"))
+	email, err := identity.ParseEmail(strings.TrimSpace(form.Get("email")))
+	if err != nil {
+		choose := p.choices(v, to, false)
+		choose.Email.Address, choose.Email.Invalid = form.Get("email"), true
+		p.pages.Choose(w, r, choose)
+		return nil
+	}
+	return p.mailCode(w, r, v, email, to)
+}
+
+// form reads a form of our own pages. Where it is not one, it answers.
+func (p *portal) form(w http.ResponseWriter, r *http.Request, v *visit) (url.Values, bool) {
+	if !p.isSameOrigin(r, v) {
+		_ = p.trouble(w, r, v, trouble{kind: page.CrossSite}) // it has answered
+		return nil, false
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if err := r.ParseForm(); err != nil || len(r.PostForm) > maxFields {
+		_ = p.trouble(w, r, v, trouble{kind: page.BadRequest})
+		return nil, false
+	}
+	house, err := p.gate.app.door.enter()
+	if err != nil {
+		_ = p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
+		return nil, false
+	}
+	v.house = house
+	return r.PostForm, true
+}
+
+// mailCode begins a challenge. Whoever may not have the mail gets the same
+// answer, at the same cost.
+func (p *portal) mailCode(w http.ResponseWriter, r *http.Request, v *visit, email identity.Email, to string) error {
+	phantom, err := p.mayNotHave(r, v, email)
+	if err != nil {
+		return p.trouble(w, r, v, trouble{kind: page.Unavailable, provider: p.gate.codes, err: err, knock: true})
+	}
+	begun, err := v.house.challenges.Begin(r.Context(), challenge.Ask{
+		Purpose: challenge.Login, Scope: v.scope, Email: email, Return: to, Network: clientIP(r.Context()),
+		Asker: challenge.Asker{Device: page.Device(r.UserAgent()), Place: placeOf(clientIP(r.Context()))},
+		Rules: p.rules(), Familiar: p.isFriend(v, email), Phantom: phantom,
+	})
+	if err != nil {
+		return p.trouble(w, r, v, p.notMailed(err))
+	}
+	p.post(r, v, begun)
+	p.remember(w, v, begun.ID)
+	return p.seeOther(w, p.base+"/code")
+}
+
+// mayNotHave reports whether an address is to be mailed nothing: nobody may
+// become its user, or its user may not sign in. It reads the same whichever.
+func (p *portal) mayNotHave(r *http.Request, v *visit, email identity.Email) (phantom bool, err error) {
+	err = v.house.store.View(r.Context(), func(tx guest.Tx) error {
+		may, err := identity.MayProve(tx, email, p.mayJoin)
+		phantom = !may
+		return err
+	})
+	return phantom, err
+}
+
+func (p *portal) rules() challenge.Rules {
+	rules := p.gate.codes.Codes()
+	return challenge.Rules{
+		Length: rules.Length, Lifetime: rules.Lifetime, NoLink: !rules.Link, CrossDevice: challenge.CrossDevice(rules.CrossDevice),
+	}
+}
+
+// placeOf is roughly where a network is: of its address the first half, which
+// is a provider's rather than a person's.
+func placeOf(address string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return ""
+	}
+	ip, bits := ip.Unmap().WithZone(""), 16
+	if ip.Is6() {
+		bits = 32
+	}
+	prefix, err := ip.Prefix(bits)
+	if err != nil {
+		return ""
+	}
+	return prefix.String()
+}
+
+// notMailed is why no mail was even asked for. It tells of networks and of
+// everybody, never of one address.
+func (p *portal) notMailed(err error) trouble {
+	if errors.Is(err, challenge.ErrNetwork) || errors.Is(err, challenge.ErrBusy) {
+		return trouble{kind: page.TooMany, provider: p.gate.codes, outcome: "rate_limited", err: err, knock: true}
+	}
+	return trouble{kind: page.Unavailable, provider: p.gate.codes, outcome: "unavailable", err: err, knock: true}
+}
+
+// post writes the mail, and hands it over where there is one to send. It is
+// written in any case: an address that gets none must not be answered sooner.
+func (p *portal) post(r *http.Request, v *visit, begun *challenge.Begun) {
+	m := challenge.Mail{To: begun.Waiting.Email, Code: "000000", Expires: begun.Waiting.Expires}
+	if begun.Mail != nil {
+		m = *begun.Mail
+	}
+	letter := page.CodeLetter{
+		To: string(m.To), Code: string(m.Code), Host: v.origin.hostPort,
+		Device: m.Asker.Device, Place: m.Asker.Place, Asked: m.Asker.At, Expires: m.Expires,
+		Mode: p.gate.codes.Codes().CrossDevice, Language: r.Header.Get("Accept-Language"),
+	}
+	if m.Link != "" {
+		letter.Link = v.origin.String() + p.base + "/link?t=" + url.QueryEscape(string(m.Link))
+	}
+	message := p.pages.CodeLetter(letter)
+	message.From = "login@" + v.origin.host
+	if begun.Mail == nil {
+		p.gate.app.notMailed(string(begun.Withheld), requestID(r))
+		return
+	}
+	if !p.gate.settings.post.send(mail.Entry{Message: message, Expires: m.Expires}) {
+		p.gate.app.notMailed("queue_full", requestID(r))
+	}
+}
+
+// code is where the code is typed, and where the page that waits for it asks
+// how things stand.
+func (p *portal) code(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if !allows(w, r, http.MethodGet, http.MethodHead, http.MethodPost) {
+		return p.trouble(w, r, v, trouble{kind: page.MethodNotAllowed})
+	}
+	claim, asked := p.claim(v)
+	if r.Method != http.MethodPost {
+		return p.awaitCode(w, r, v, claim, asked)
+	}
+	form, ok := p.form(w, r, v)
+	switch {
+	case !ok:
+		return nil
+	case !asked:
+		return p.trouble(w, r, v, trouble{kind: page.CookiesBlocked, provider: p.gate.codes, outcome: "no_cookie"})
+	case form.Get("resend") != "":
+		return p.resend(w, r, v, claim)
+	}
+	proof, err := v.house.challenges.Check(r.Context(), claim, form.Get("code"))
+	if err != nil {
+		return p.wrongCode(w, r, v, claim, err)
+	}
+	return p.proven(w, r, v, proof)
+}
+
+// claim is the challenge that this browser asked for last.
+func (p *portal) claim(v *visit) (claim challenge.Claim, asked bool) {
+	ids := askedFor(v)
+	if len(ids) == 0 {
+		return claim, false
+	}
+	return challenge.Claim{ID: ids[0], Scope: v.scope, Purpose: challenge.Login}, true
+}
+
+// maxAsked is how many challenges a browser keeps in mind: several tabs.
+const maxAsked = 3
+
+// askedFor are the challenges of this browser, the last one first.
+func askedFor(v *visit) (ids []challenge.ID) {
+	for text := range strings.SplitSeq(cookieOf(v, v.asked()), ".") {
+		if id, ok := challenge.ParseID(text); ok && len(ids) < maxAsked {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// remember gives the browser what proves that it asked.
+func (p *portal) remember(w http.ResponseWriter, v *visit, id challenge.ID) {
+	texts := []string{id.Text()}
+	for _, old := range askedFor(v) {
+		if len(texts) < maxAsked {
+			texts = append(texts, old.Text())
+		}
+	}
+	v.set(w, v.asked(), strings.Join(texts, "."), p.gate.codes.Codes().Lifetime)
+}
+
+// awaitCode shows the field for the code, or moves on where there is nothing to
+// wait for any more.
+func (p *portal) awaitCode(w http.ResponseWriter, r *http.Request, v *visit, claim challenge.Claim, asked bool) error {
+	polls := strings.HasPrefix(r.Header.Get("Accept"), "application/json")
+	if !asked {
+		if polls {
+			return status(w, "over", "")
+		}
+		return p.redirect(w, p.base+"/")
+	}
+	house, err := p.gate.app.door.enter()
+	if err != nil {
+		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
+	}
+	v.house = house
+	waiting, err := house.challenges.Poll(r.Context(), claim)
+	switch {
+	case err != nil && polls:
+		return status(w, "over", "")
+	case err != nil:
+		return p.trouble(w, r, v, p.codeOver(err, ""))
+	case polls:
+		return p.poll(w, v, waiting)
+	}
+	return p.showWaiting(w, r, v, claim, waiting)
+}
+
+func (p *portal) showWaiting(w http.ResponseWriter, r *http.Request, v *visit, claim challenge.Claim, waiting *challenge.Waiting) error {
+	to := p.wanted(waiting.Return)
+	switch waiting.State {
+	case challenge.Pending:
+		enter := p.entering(waiting)
+		enter.Resent = original(r).Query().Get("resent") != ""
+		p.pages.EnterCode(w, r, enter)
+		return nil
+	case challenge.Approved:
+		// Only this browser can collect it, and its visitor asked for nothing else.
+		proof, err := v.house.challenges.Collect(r.Context(), claim)
+		if err != nil {
+			return p.trouble(w, r, v, p.codeOver(err, to))
+		}
+		return p.proven(w, r, v, proof)
+	case challenge.Spent:
+		if v.live != nil { // by the link, in another tab
+			return p.redirect(w, to)
+		}
+		return p.trouble(w, r, v, p.codeOver(challenge.ErrSpent, to))
+	case challenge.Cancelled:
+		return p.trouble(w, r, v, p.codeOver(challenge.ErrCancelled, to))
+	case challenge.Exhausted:
+		return p.trouble(w, r, v, p.codeOver(challenge.ErrTooMany, to))
+	default:
+		return p.trouble(w, r, v, p.codeOver(challenge.ErrExpired, to))
+	}
+}
+
+// poll answers the page's script. It signs nobody in: where there is something
+// to collect, the page comes for it.
+func (p *portal) poll(w http.ResponseWriter, v *visit, waiting *challenge.Waiting) error {
+	switch {
+	case waiting.State == challenge.Pending:
+		return status(w, "pending", "")
+	case waiting.State == challenge.Approved:
+		return status(w, "done", p.base+"/code")
+	case waiting.State == challenge.Spent && v.live != nil:
+		return status(w, "done", p.wanted(waiting.Return))
+	default:
+		return status(w, "over", "")
+	}
+}
+
+func status(w http.ResponseWriter, word, to string) error {
+	answer := map[string]string{"status": word}
+	if to != "" {
+		answer["to"] = to
+	}
+	body, err := json.Marshal(answer)
+	if err != nil {
+		return err
+	}
+	w.Header()["Content-Type"] = []string{"application/json"}
+	w.Header()["Cache-Control"] = noStore
+	_, _ = w.Write(body) // whoever asked may have left
+	return nil
+}
+
+// entering is the page's view of a challenge.
+func (p *portal) entering(waiting *challenge.Waiting) page.EnterCode {
+	now := p.gate.now()
+	enter := page.EnterCode{
+		Address: string(waiting.Email), Digits: waiting.Length, Link: waiting.Link,
+		Minutes: int(waiting.Expires.Sub(now) / time.Minute), ResendIn: -1,
+		Again: p.signInURL(p.wanted(waiting.Return)),
+	}
+	if !waiting.ResendAt.IsZero() {
+		enter.ResendIn = max(0, waiting.ResendAt.Sub(now))
+	}
+	if waiting.Number != 0 {
+		enter.Number = strconv.Itoa(waiting.Number)
+	}
+	return enter
+}
+
+// wrongCode lets somebody try again, as often as they may.
+func (p *portal) wrongCode(w http.ResponseWriter, r *http.Request, v *visit, claim challenge.Claim, err error) error {
+	waiting, polled := v.house.challenges.Poll(r.Context(), claim)
+	var wrong *challenge.Wrong
+	switch {
+	case polled != nil:
+		return p.trouble(w, r, v, p.codeOver(err, ""))
+	case errors.As(err, &wrong):
+		waiting.AttemptsLeft = wrong.AttemptsLeft
+	case waiting.State != challenge.Pending:
+		return p.showWaiting(w, r, v, claim, waiting)
+	}
+	enter := p.entering(waiting)
+	enter.Wrong, enter.Left = true, waiting.AttemptsLeft
+	p.gate.app.wrongCode(p.gate.codes.Traits().Name, requestID(r))
+	p.pages.EnterCode(w, r, enter)
+	return nil
+}
+
+// codeOver is a challenge that leads nowhere any more.
+func (p *portal) codeOver(err error, back string) trouble {
+	t := trouble{provider: p.gate.codes, back: back, err: err}
+	switch {
+	case errors.Is(err, challenge.ErrTooMany):
+		t.kind, t.outcome = page.TooManyAttempts, "too_many_attempts"
+	case errors.Is(err, challenge.ErrSpent):
+		t.kind, t.outcome = page.ChallengeSpent, "spent"
+	case errors.Is(err, challenge.ErrCancelled):
+		t.kind, t.outcome = page.ChallengeStopped, "cancelled"
+	case errors.Is(err, challenge.ErrExpired), errors.Is(err, challenge.ErrPending):
+		t.kind, t.outcome = page.ChallengeExpired, "expired"
+	default:
+		t.kind, t.outcome = page.Unavailable, "unavailable"
+	}
+	return t
+}
+
+// resend mails the same code again.
+func (p *portal) resend(w http.ResponseWriter, r *http.Request, v *visit, claim challenge.Claim) error {
+	begun, err := v.house.challenges.Resend(r.Context(), claim, clientIP(r.Context()))
+	switch {
+	case errors.Is(err, challenge.ErrTooSoon):
+		return p.seeOther(w, p.base+"/code")
+	case errors.Is(err, challenge.ErrNetwork), errors.Is(err, challenge.ErrBusy):
+		return p.trouble(w, r, v, p.notMailed(err))
+	case err != nil:
+		return p.trouble(w, r, v, p.codeOver(err, ""))
+	}
+	p.post(r, v, begun)
+	return p.seeOther(w, p.base+"/code?resent=1")
+}
+
+// link is where a mailed link leads. GET consumes nothing: scanners follow
+// links.
+func (p *portal) link(w http.ResponseWriter, r *http.Request, v *visit) error {
+	if !allows(w, r, http.MethodGet, http.MethodHead, http.MethodPost) {
+		return p.trouble(w, r, v, trouble{kind: page.MethodNotAllowed})
+	}
+	if r.Method == http.MethodPost {
+		return p.useLink(w, r, v)
+	}
+	house, err := p.gate.app.door.enter()
+	if err != nil {
+		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
+	}
+	v.house = house
+	landing := p.landing(v, original(r).Query().Get("t"))
+	sight, err := house.challenges.Look(r.Context(), landing)
+	switch {
+	case errors.Is(err, challenge.ErrSpent) && v.live != nil:
+		return p.alreadyIn(w, r, v, "/")
+	case err != nil:
+		return p.trouble(w, r, v, p.codeOver(err, ""))
+	case sight.Here:
+		p.pages.FollowLink(w, r, page.FollowLink{Token: string(landing.Link), Auto: true})
+	default:
+		p.pages.OtherDevice(w, r, elsewhere(landing, sight))
+	}
+	return nil
+}
+
+func (p *portal) landing(v *visit, token string) challenge.Landing {
+	return challenge.Landing{Link: guest.Secret(token), Scope: v.scope, IDs: askedFor(v)}
+}
+
+// elsewhere is what a link does in another browser than the one that asked.
+func elsewhere(landing challenge.Landing, sight *challenge.Sight) page.OtherDevice {
+	o := page.OtherDevice{
+		Token: string(landing.Link), Mode: page.ModeCode, Code: string(sight.Code),
+		Device: sight.Asker.Device, Place: sight.Asker.Place, At: sight.Asker.At,
+	}
+	switch {
+	case sight.Opens:
+		o.Mode = page.ModeAllow
+	case sight.Choices != nil:
+		o.Mode = page.ModeMatch
+		for _, n := range sight.Choices {
+			o.Numbers = append(o.Numbers, strconv.Itoa(n))
+		}
+	}
+	return o
+}
+
+// useLink takes what the pages behind a link post: to sign in, the number that
+// was picked, or that nobody here asked.
+func (p *portal) useLink(w http.ResponseWriter, r *http.Request, v *visit) error {
+	form, ok := p.form(w, r, v)
+	if !ok {
+		return nil
+	}
+	landing := p.landing(v, form.Get("token"))
+	switch {
+	case form.Get("cancel") != "":
+		if err := v.house.challenges.Deny(r.Context(), landing); err != nil {
+			return p.trouble(w, r, v, p.codeOver(err, ""))
+		}
+		p.gate.app.notMailed("denied", requestID(r))
+		p.pages.Stopped(w, r, page.Stopped{})
+		return nil
+	case form.Get("number") != "":
+		return p.pickNumber(w, r, v, landing, form.Get("number"))
+	}
+	proof, err := v.house.challenges.Open(r.Context(), landing)
+	if err != nil {
+		return p.trouble(w, r, v, p.codeOver(err, ""))
+	}
+	return p.proven(w, r, v, proof)
+}
+
+func (p *portal) pickNumber(w http.ResponseWriter, r *http.Request, v *visit, landing challenge.Landing, picked string) error {
+	number, err := strconv.Atoi(picked)
+	if err != nil {
+		return p.trouble(w, r, v, trouble{kind: page.BadRequest})
+	}
+	if err := v.house.challenges.Pick(r.Context(), landing, number); err != nil {
+		return p.trouble(w, r, v, p.codeOver(err, ""))
+	}
+	p.pages.Approved(w, r, page.Approved{})
+	return nil
+}
+
+// proven lets in whoever has proven an address.
+func (p *portal) proven(w http.ResponseWriter, r *http.Request, v *visit, proof challenge.Proof) error {
+	method := p.gate.codes
+	v.drop(w, v.asked())
+	return p.comeIn(w, r, v, arrival{
+		method: method, back: p.wanted(proof.Return),
+		admit: func(tx guest.Tx) (identity.Admitted, error) {
+			return identity.AdmitProof(tx, identity.Proof{
+				Method: method.Traits().Name, Email: proof.Email, SignUp: p.mayJoin, At: p.gate.now(),
+			})
+		},
+		begin: func(person identity.Person) session.New {
+			// RFC 8176: a one-time password.
+			return p.newSession(r, v, method, guest.Profile{AuthMethods: []string{"otp"}}, person)
+		},
+	})
+}
+
+// maxFriends is how many people a browser is known for: a family's.
+const maxFriends = 3
+
+// befriend has the browser prove, next time, that the holder of an address has
+// signed in with it before: a stranger who guesses codes then can't lock them
+// out. It proves nothing else.
+func (p *portal) befriend(w http.ResponseWriter, v *visit, email identity.Email) {
+	if email == "" || p.gate.codes == nil {
+		return
+	}
+	tags := []string{base64.RawURLEncoding.EncodeToString(v.house.ring.Tag(friendship(v), string(email)))}
+	for tag := range strings.SplitSeq(cookieOf(v, v.friends()), ".") {
+		if len(tag) == len(tags[0]) && tag != tags[0] && len(tags) < maxFriends {
+			tags = append(tags, tag)
+		}
+	}
+	v.set(w, v.friends(), strings.Join(tags, "."), lastFor)
+}
+
+func (p *portal) isFriend(v *visit, email identity.Email) (friend bool) {
+	n := 0
+	for text := range strings.SplitSeq(cookieOf(v, v.friends()), ".") {
+		tag, err := base64.RawURLEncoding.Strict().DecodeString(text)
+		if n++; err != nil || n > maxFriends {
+			continue
+		}
+		friend = v.house.ring.Tagged(friendship(v), string(email), tag) || friend
+	}
+	return friend
+}
+
+func friendship(v *visit) string { return "friend\x00" + v.scope }
