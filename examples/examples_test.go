@@ -22,6 +22,7 @@ var stories = map[string]func(*testing.T){
 	"google":     googleAdmitsOneDomain,
 	"many-sites": manySitesShareOneLogin,
 	"oidc":       anyIssuerSignsIn,
+	"okta":       oktaEndsAndRenewsSessions,
 	"policies":   firstRuleThatFitsDecides,
 }
 
@@ -66,6 +67,8 @@ var secrets = map[string]string{
 	"GOOGLE_CLIENT_SECRET": "the google client's secret",
 	"OIDC_CLIENT_ID":       "the-corp-client",
 	"OIDC_CLIENT_SECRET":   "the corp client's secret",
+	"OKTA_CLIENT_ID":       "the-okta-client",
+	"OKTA_CLIENT_SECRET":   "the okta client's secret",
 }
 
 func TestEveryExampleIsValidAsItStandsAndTouchesNoDisk(t *testing.T) {
