@@ -91,7 +91,7 @@ func (p *portal) route(u *url.URL) (found *room, quiet bool) {
 	case "", "/":
 		return &room{serve: p.choose}, false
 	case "/logout":
-		return &room{serve: p.logout}, false
+		return &room{serve: p.logout}, true
 	}
 	if asset := p.pages.Asset(path); asset != nil {
 		return &room{serve: func(w http.ResponseWriter, r *http.Request, _ *visit) error {

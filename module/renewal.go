@@ -106,9 +106,14 @@ func (v *visit) prove(r *http.Request) error {
 }
 
 // unproven reports a session that nobody can ask about at a provider that must
-// be asked: it began before the operator wrote so.
+// be asked: it began before the operator wrote so, or its only token has
+// expired.
 func (g *Gate) unproven(live *session.Live) bool {
-	return live.Grant == nil && slices.Contains(g.revalidates, live.Provider)
+	if !slices.Contains(g.revalidates, live.Provider) {
+		return false
+	}
+	grant := live.Grant
+	return grant == nil || grant.Refresh == "" && !grant.Expires.IsZero() && !g.now().Before(grant.Expires)
 }
 
 // tokenField is the header in which the app receives the access token, if it

@@ -329,6 +329,11 @@ func TestSessionThatNobodyCanProveIsNone(t *testing.T) {
 	g := newRenewingGate(t, guest.TokenRules{Revalidate: 10 * time.Minute})
 	g.cookie = enterWith(t, g.Gate, nil)
 	g.wants(http.StatusFound, "")
+	// Nor can one whose only token has expired.
+	g.cookie = enterWith(t, g.Gate, &session.Grant{Access: "access", Proven: g.clock.Now(), Expires: g.clock.Now().Add(time.Hour)})
+	g.wants(http.StatusOK, "access")
+	g.clock.Advance(time.Hour)
+	g.wants(http.StatusFound, "")
 	free := newRenewingGate(t, guest.TokenRules{})
 	free.cookie = enterWith(t, free.Gate, nil)
 	free.wants(http.StatusOK, "")

@@ -71,7 +71,7 @@ func (i *Issuer) pick(w http.ResponseWriter, r *http.Request) {
 
 // grant makes a code and hands it to the client.
 func (i *Issuer) grant(w http.ResponseWriter, r *http.Request, req *request, p Person, s session) {
-	code, faults := rand.Text(), i.take()
+	code, faults := rand.Text(), i.take(&i.nextLogin)
 	i.mu.Lock()
 	i.codes.put(code, &login{
 		client:      req.client,
@@ -94,7 +94,7 @@ func (i *Issuer) refuse(w http.ResponseWriter, r *http.Request, req *request, er
 		i.showError(w, http.StatusBadRequest, "The application sent a request that cannot be answered: "+err.Error()+".")
 		return
 	}
-	i.answer(w, r, req, url.Values{"error": {told.code}, "error_description": {told.description}}, i.take())
+	i.answer(w, r, req, url.Values{"error": {told.code}, "error_description": {told.description}}, i.take(&i.nextLogin))
 }
 
 // answer is the one way back to the client.
@@ -179,7 +179,7 @@ func (q *request) prompts(value string) bool {
 
 // satisfiedBy reports whether the client lets us go on without asking.
 func (q *request) satisfiedBy(s session, now time.Time) bool {
-	if q.prompts("login") || q.prompts("select_account") {
+	if q.prompts("login") || q.prompts("select_account") || q.prompts("consent") {
 		return false
 	}
 	seconds, err := strconv.ParseUint(q.params.Get("max_age"), 10, 31)

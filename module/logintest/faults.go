@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // Faults is what an Issuer does wrong. Each field, where it is set, is handed
@@ -20,31 +20,41 @@ import (
 type Faults struct {
 	// Answer alters the parameters of the authorization response.
 	Answer func(url.Values)
-	// Header alters the ID token's header. Its "alg" decides how it is signed.
+	// Header alters the header of the ID token or logout token. Its "alg"
+	// decides how it is signed.
 	Header func(map[string]any)
-	// IDToken alters the ID token's claims; times are int64 seconds.
+	// IDToken alters the claims of the ID token or logout token; times are int64
+	// seconds.
 	IDToken func(map[string]any)
-	// Signed alters the finished ID token.
+	// Payload alters these claims as they are spelled, before they are signed.
+	Payload func(json []byte) []byte
+	// Signed alters the finished token.
 	Signed func(token string) string
-	// Token alters the token endpoint's answer.
-	Token func(map[string]any)
+	// Token alters the token endpoint's answer to a code, Refresh that to a
+	// refresh token.
+	Token   func(map[string]any)
+	Refresh func(map[string]any)
 	// UserInfo alters the userinfo endpoint's answer.
 	UserInfo func(map[string]any)
 	// Discovery and Keys alter the documents. They belong to no log-in: only
 	// Always reaches them.
 	Discovery func(map[string]any)
 	Keys      func(map[string]any)
+	// Farewell alters what a browser that signed out brings back.
+	Farewell func(url.Values)
 	// Response alters any of the JSON answers as a whole.
 	Response func(*Response)
 }
 
 // Response is one JSON answer of an Issuer.
 type Response struct {
-	// Endpoint is discovery, keys, token or userinfo.
+	// Endpoint is discovery, keys, token, refresh or userinfo.
 	Endpoint string
-	Status   int
-	Header   http.Header
-	Body     io.Reader
+	// Wait is how long nothing at all is answered.
+	Wait   time.Duration
+	Status int
+	Header http.Header
+	Body   io.Reader
 }
 
 // And is f, then g.
@@ -53,11 +63,14 @@ func (f Faults) And(g Faults) Faults {
 		Answer:    both(f.Answer, g.Answer),
 		Header:    both(f.Header, g.Header),
 		IDToken:   both(f.IDToken, g.IDToken),
-		Signed:    bothSigned(f.Signed, g.Signed),
+		Payload:   chain(f.Payload, g.Payload),
+		Signed:    chain(f.Signed, g.Signed),
 		Token:     both(f.Token, g.Token),
+		Refresh:   both(f.Refresh, g.Refresh),
 		UserInfo:  both(f.UserInfo, g.UserInfo),
 		Discovery: both(f.Discovery, g.Discovery),
 		Keys:      both(f.Keys, g.Keys),
+		Farewell:  both(f.Farewell, g.Farewell),
 		Response:  both(f.Response, g.Response),
 	}
 }
@@ -76,14 +89,14 @@ func either[T any](f, g func(T)) func(T) {
 	return f
 }
 
-func bothSigned(f, g func(string) string) func(string) string {
+func chain[T any](f, g func(T) T) func(T) T {
 	switch {
 	case f == nil:
 		return g
 	case g == nil:
 		return f
 	}
-	return func(s string) string { return g(f(s)) }
+	return func(v T) T { return g(f(v)) }
 }
 
 func call[T any](f func(T), v T) {
@@ -94,13 +107,22 @@ func call[T any](f func(T), v T) {
 
 // NextLogin spoils the next authorization that is answered, from its answer to
 // its userinfo. Called again before that, it spoils the one after.
-func (i *Issuer) NextLogin(f Faults) {
+func (i *Issuer) NextLogin(f Faults) { i.queue(&i.nextLogin, f) }
+
+// NextRefresh spoils the next use of a refresh token, and NextLogout the next
+// way back from the end-session endpoint, as NextLogin does a log-in.
+func (i *Issuer) NextRefresh(f Faults) { i.queue(&i.nextRefresh, f) }
+
+// NextLogout is NextRefresh for signing out.
+func (i *Issuer) NextLogout(f Faults) { i.queue(&i.nextLogout, f) }
+
+func (i *Issuer) queue(next *[]Faults, f Faults) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.next = append(i.next, f)
+	*next = append(*next, f)
 }
 
-// Always spoils everything from now on, besides what NextLogin says, until it
+// Always spoils everything from now on, besides what the others say, until it
 // is called again. The zero value ends it.
 func (i *Issuer) Always(f Faults) {
 	i.mu.Lock()
@@ -108,29 +130,39 @@ func (i *Issuer) Always(f Faults) {
 	i.always = f
 }
 
-// take is what spoils the authorization answered now.
-func (i *Issuer) take() Faults {
+// take is what spoils the one that is answered now.
+func (i *Issuer) take(next *[]Faults) Faults {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if len(i.next) == 0 {
+	if len(*next) == 0 {
 		return i.always
 	}
-	f := i.always.And(i.next[0])
-	i.next = i.next[1:]
+	f := i.always.And((*next)[0])
+	*next = (*next)[1:]
 	return f
 }
 
+// reply is an answer before Response sees it.
+type reply struct {
+	endpoint string
+	status   int
+	doc      map[string]any
+}
+
 // send is the one way out for JSON.
-func (f Faults) send(w http.ResponseWriter, endpoint string, status int, doc map[string]any) {
-	body, err := json.Marshal(doc)
+func (i *Issuer) send(w http.ResponseWriter, r *http.Request, f Faults, a reply) {
+	body, err := i.odds.json(a.doc)
 	if err != nil {
 		http.Error(w, "encoding answer: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
-	res := &Response{Endpoint: endpoint, Status: status, Header: w.Header(), Body: bytes.NewReader(body)}
-	res.Header.Set("Content-Type", "application/json")
+	res := &Response{Endpoint: a.endpoint, Status: a.status, Header: w.Header(), Body: bytes.NewReader(body)}
+	res.Header.Set("Content-Type", i.odds.pick("application/json", "application/json;charset=UTF-8", "Application/JSON; charset=utf-8"))
 	res.Header.Set("Cache-Control", "no-store")
 	call(f.Response, res)
+	if !pause(r.Context(), res.Wait) {
+		panic(http.ErrAbortHandler)
+	}
 	w.WriteHeader(res.Status)
 	io.Copy(w, res.Body)
 }
@@ -176,17 +208,21 @@ func Expired() Faults {
 	}}
 }
 
-// Unsigned sends an ID token with alg none.
-func Unsigned() Faults {
-	return Faults{Header: func(header map[string]any) { header["alg"] = "none" }}
+// WithAlg signs the token by another algorithm, with the issuer's own key for
+// it.
+func WithAlg(alg string) Faults { return inHeader("alg", alg) }
+
+func inHeader(name string, value any) Faults {
+	return Faults{Header: func(header map[string]any) { header[name] = value }}
 }
 
-// SignedWithSecret signs the ID token with HS256 and the client's secret.
-func SignedWithSecret() Faults {
-	return Faults{Header: func(header map[string]any) { header["alg"] = "HS256" }}
-}
+// Unsigned sends a token with alg none.
+func Unsigned() Faults { return WithAlg("none") }
 
-// BadSignature spoils each byte of the ID token's signature.
+// SignedWithSecret signs the token with HS256 and the client's secret.
+func SignedWithSecret() Faults { return WithAlg("HS256") }
+
+// BadSignature spoils each byte of the token's signature.
 func BadSignature() Faults {
 	return Faults{Signed: func(token string) string {
 		dot := strings.LastIndexByte(token, '.') + 1
@@ -197,11 +233,11 @@ func BadSignature() Faults {
 		for n := range signature {
 			signature[n] ^= 0x5A
 		}
-		return token[:dot] + base64.RawURLEncoding.EncodeToString(signature)
+		return token[:dot] + base64url(signature)
 	}}
 }
 
-// NoKeyID leaves the kid out of the ID token's header. That is allowed: the
+// NoKeyID leaves the kid out of the token's header. That is allowed: the
 // token is still a right one.
 func NoKeyID() Faults {
 	return Faults{Header: func(header map[string]any) { delete(header, "kid") }}
@@ -224,6 +260,29 @@ func WrongUserInfoSubject() Faults {
 	}}
 }
 
+// Answers has one endpoint (see Response) answer with another status.
+func Answers(endpoint string, status int) Faults {
+	return at(endpoint, func(r *Response) { r.Status = status })
+}
+
+// Late has one endpoint say nothing for a while.
+func Late(endpoint string, wait time.Duration) Faults {
+	return at(endpoint, func(r *Response) { r.Wait = wait })
+}
+
+// Body has one endpoint answer with another body, made anew each time.
+func Body(endpoint string, body func() io.Reader) Faults {
+	return at(endpoint, func(r *Response) { r.Body = body() })
+}
+
+func at(endpoint string, change func(*Response)) Faults {
+	return Faults{Response: func(r *Response) {
+		if r.Endpoint == endpoint {
+			change(r)
+		}
+	}}
+}
+
 // WrongAnswerIssuer makes the authorization response come from another issuer
 // (RFC 9207): the mix-up attack.
 func WrongAnswerIssuer() Faults {
@@ -243,47 +302,4 @@ func ErrorAnswer(code string) Faults {
 		answer.Set("error", code)
 		answer.Set("error_description", "<script>alert(document.domain)</script>\r\n\"><img src=x onerror=alert(1)>")
 	}}
-}
-
-// Row is one row of a table of faults.
-type Row struct {
-	Name   string
-	Faults Faults
-}
-
-// Refused are the log-ins that a relying party must refuse.
-func Refused() []Row {
-	return []Row{
-		{"wrong iss", WrongIssuer()},
-		{"wrong aud", WrongAudience()},
-		{"no aud", Drop("aud")},
-		{"wrong nonce", WrongNonce()},
-		{"no nonce", Drop("nonce")},
-		{"no sub", NoSubject()},
-		{"empty sub", Set("sub", "")},
-		{"no iat", NoIssuedAt()},
-		{"no exp", Drop("exp")},
-		{"expired", Expired()},
-		{"alg none", Unsigned()},
-		{"alg HS256", SignedWithSecret()},
-		{"bad signature", BadSignature()},
-		{"wrong at_hash", spoil("at_hash")},
-		{"wrong userinfo sub", WrongUserInfoSubject()},
-		{"wrong iss in the answer", WrongAnswerIssuer()},
-		{"no iss in the answer", NoAnswerIssuer()},
-		{"error answer", ErrorAnswer("access_denied")},
-	}
-}
-
-// Accepted are odd log-ins that a relying party must accept.
-func Accepted() []Row {
-	return []Row{
-		{"nothing wrong", Faults{}},
-		{"no kid", NoKeyID()},
-		{"extra claims", ExtraClaims()},
-		{"no at_hash", Drop("at_hash")},
-		{"aud is a list", Faults{IDToken: func(claims map[string]any) { claims["aud"] = []any{claims["aud"]} }}},
-		{"lower-case token type", Faults{Token: func(answer map[string]any) { answer["token_type"] = "bEARER" }}},
-		{"no expires_in", Faults{Token: func(answer map[string]any) { delete(answer, "expires_in") }}},
-	}
 }

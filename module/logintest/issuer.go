@@ -1,5 +1,6 @@
 // Package logintest plays the other side of a log-in: an OpenID provider that
-// does everything right, or wrong in the one way a test asks for, and a clock.
+// does everything right, if as oddly as the specifications allow, or wrong in
+// the one way a test asks for, and a clock.
 // It serves our own tests, those of plug-ins, and the demo. It is no provider
 // for real people: whoever opens its page may be anyone on it.
 package logintest
@@ -9,6 +10,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -23,6 +25,7 @@ import (
 const (
 	codeLife    = 60 * time.Second
 	tokenLife   = 10 * time.Minute
+	refreshLife = 24 * time.Hour
 	idTokenLife = 5 * time.Minute
 	sessionLife = 12 * time.Hour
 	maxKept     = 1000
@@ -30,12 +33,13 @@ const (
 )
 
 // Issuer is an OpenID provider: discovery, the code flow with PKCE, userinfo,
-// keys, its own sign-in page and session, and sign-out. It is an http.Handler,
-// safe for concurrent use. Set its fields before its first use.
+// keys, refresh tokens, its own sign-in page and session, and sign-out, at both
+// ends. It is an http.Handler, safe for concurrent use. Set its fields before
+// its first use.
 //
 // It implements OpenID Connect Core 1.0 and Discovery 1.0, RP-Initiated Logout
-// 1.0, Form Post Response Mode 1.0, RFC 6749, RFC 7636 (S256 required) and
-// RFC 9207.
+// 1.0, the tokens of Back-Channel Logout 1.0, Form Post Response Mode 1.0,
+// RFC 6749, RFC 7636 (S256 required) and RFC 9207.
 type Issuer struct {
 	// Issuer is its identifier, and the URL it is served at. It may have a path
 	// and end in '/'.
@@ -47,27 +51,48 @@ type Issuer struct {
 	// Title heads its pages. Default: Demo provider.
 	Title string
 
-	// Alg signs ID tokens: RS256 or ES256. Default: RS256.
+	// Seed draws the oddities of what is right: keys that nobody can use among
+	// those that count, random names, orders and spellings, claims that nobody
+	// has heard of. NewIssuer draws one. Zero: as plain as can be.
+	Seed uint64
+
+	// Alg signs tokens: RS256, ES256 or EdDSA. Default: RS256.
 	Alg string
+
+	// TokenLife is how long access tokens work. Default: 10 minutes.
+	TokenLife time.Duration
+
+	// KeepsRefreshToken has a refresh token work again and again. By default
+	// each use brings a new one.
+	KeepsRefreshToken bool
+
+	// Watch is shown each request before it is answered, on many goroutines. It
+	// must leave the body alone.
+	Watch func(*http.Request)
 
 	// Now is its clock. Default: time.Now.
 	Now func() time.Time
 
-	once sync.Once
-	mux  http.Handler
+	once     sync.Once
+	mux      http.Handler
+	odds     *odds
+	keysPath string
 
-	mu       sync.Mutex
-	people   []Person
-	clients  map[string]client
-	sessions *shelf[session]
-	codes    *shelf[*login]
-	tokens   *shelf[*login]
-	ring     *keyring
-	always   Faults
-	next     []Faults
-	calls    Calls
-	down     bool
-	slow     time.Duration
+	mu          sync.Mutex
+	people      []Person
+	clients     map[string]client
+	sessions    *shelf[session]
+	codes       *shelf[*login]
+	tokens      *shelf[*login]
+	refreshes   *shelf[*login]
+	ring        *keyring
+	always      Faults
+	nextLogin   []Faults
+	nextRefresh []Faults
+	nextLogout  []Faults
+	calls       Calls
+	down        bool
+	slow        time.Duration
 }
 
 // Person is somebody who can sign in at an Issuer.
@@ -96,7 +121,7 @@ type session struct {
 	authTime time.Time
 }
 
-// login is one authorization, from its code to its access token.
+// login is one authorization, from its code to its tokens.
 type login struct {
 	client      client
 	redirectURI string
@@ -106,16 +131,21 @@ type login struct {
 	person      Person
 	session     session
 	faults      Faults
-	accessToken string
 	spent       bool
+
+	grant        *grant
+	accessToken  string
+	refreshToken string
 }
 
-// Calls counts what an Issuer was asked.
+// Calls counts what an Issuer was asked. A use of a refresh token is a Refresh
+// and no Token.
 type Calls struct {
-	Discovery, Keys, Authorize, Token, UserInfo, Logout int
+	Discovery, Keys, Authorize, Token, Refresh, UserInfo, Logout int
 }
 
-// NewIssuer serves an Issuer on loopback until the test ends.
+// NewIssuer serves an Issuer on loopback until the test ends. It is as odd as
+// the seed makes it that the test logs, or that LOGINTEST_SEED names.
 func NewIssuer(t testing.TB) *Issuer {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -123,7 +153,7 @@ func NewIssuer(t testing.TB) *Issuer {
 		t.Fatalf("listening: %v", err)
 	}
 	u := "http://" + l.Addr().String()
-	i := &Issuer{Issuer: u, URL: u}
+	i := &Issuer{Issuer: u, URL: u, Seed: chooseSeed(t)}
 	server := &http.Server{Handler: i, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: maxForm}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
@@ -173,6 +203,16 @@ func (i *Issuer) RotateKeys() {
 	i.ring = nil
 }
 
+// KeyID is the name of the key that signs tokens: of two of a kind only it does.
+func (i *Issuer) KeyID() string {
+	i.prepare()
+	ring, err := i.keyring()
+	if err != nil {
+		return ""
+	}
+	return ring.signers[i.alg()].kid
+}
+
 // Calls is what the issuer was asked so far.
 func (i *Issuer) Calls() Calls {
 	i.mu.Lock()
@@ -183,6 +223,9 @@ func (i *Issuer) Calls() Calls {
 // ServeHTTP serves everything below the path of the issuer's URL.
 func (i *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	i.prepare()
+	if i.Watch != nil {
+		i.Watch(r)
+	}
 	if !i.wait(r.Context()) {
 		panic(http.ErrAbortHandler)
 	}
@@ -195,10 +238,15 @@ func (i *Issuer) wait(ctx context.Context) bool {
 	i.mu.Lock()
 	down, slow := i.down, i.slow
 	i.mu.Unlock()
-	if down || slow <= 0 {
-		return !down
+	return !down && pause(ctx, slow)
+}
+
+// pause is false where ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return true
 	}
-	timer := time.NewTimer(slow)
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -214,6 +262,12 @@ func (i *Issuer) prepare() {
 		i.sessions = newShelf[session](maxKept, sessionLife)
 		i.codes = newShelf[*login](maxKept, codeLife)
 		i.tokens = newShelf[*login](maxKept, tokenLife)
+		i.refreshes = newShelf[*login](maxKept, refreshLife)
+		i.odds = newOdds(i.Seed)
+		i.keysPath = "/oauth/keys"
+		if i.odds != nil {
+			i.keysPath += "/" + rand.Text()
+		}
 		i.mux = http.StripPrefix(i.path(), i.routes())
 	})
 }
@@ -226,7 +280,7 @@ func (i *Issuer) routes() http.Handler {
 	mux.HandleFunc("GET /{$}", i.home)
 	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("GET /.well-known/openid-configuration", i.discovery)
-	mux.HandleFunc("GET /oauth/keys", i.keys)
+	mux.HandleFunc("GET "+i.keysPath, i.keys)
 	mux.HandleFunc("GET /oauth/authorize", i.authorize)
 	mux.HandleFunc("POST /oauth/authorize", i.authorize)
 	mux.Handle("POST /oauth/pick", own.Handler(http.HandlerFunc(i.pick)))
@@ -246,23 +300,46 @@ func (i *Issuer) discovery(w http.ResponseWriter, r *http.Request) {
 		"authorization_endpoint":                i.base() + "/oauth/authorize",
 		"token_endpoint":                        i.base() + "/oauth/token",
 		"userinfo_endpoint":                     i.base() + "/oauth/userinfo",
-		"jwks_uri":                              i.base() + "/oauth/keys",
+		"jwks_uri":                              i.base() + i.keysPath,
 		"end_session_endpoint":                  i.base() + "/oauth/logout",
 		"response_types_supported":              []string{"code"},
 		"response_modes_supported":              []string{"query", "form_post"},
-		"grant_types_supported":                 []string{"authorization_code"},
+		"grant_types_supported":                 []string{"authorization_code", "refresh_token"},
 		"subject_types_supported":               []string{"public"},
-		"id_token_signing_alg_values_supported": []string{"RS256", "ES256"},
+		"id_token_signing_alg_values_supported": []string{"RS256", "ES256", "EdDSA"},
 		"token_endpoint_auth_methods_supported": []string{"client_secret_basic", "client_secret_post"},
 		"code_challenge_methods_supported":      []string{"S256"},
-		"scopes_supported":                      []string{"openid", "profile", "email", "groups"},
+		"scopes_supported":                      []string{"openid", "profile", "email", "groups", "offline_access"},
 		"claims_supported":                      []string{"sub", "name", "picture", "email", "email_verified", "groups", "auth_time", "sid"},
-		"prompt_values_supported":               []string{"none", "login", "select_account"},
+		"prompt_values_supported":               []string{"none", "login", "select_account", "consent"},
+		"backchannel_logout_supported":          true,
+		"backchannel_logout_session_supported":  true,
 
 		"authorization_response_iss_parameter_supported": true,
 	}
+	i.confuse(doc)
 	call(faults.Discovery, doc)
-	faults.send(w, "discovery", http.StatusOK, doc)
+	i.send(w, r, faults, reply{"discovery", http.StatusOK, doc})
+}
+
+// confuse makes a discovery document odd: what is no algorithm for a relying
+// party stands first, and addresses that only mutual TLS may use (RFC 8705
+// section 5) stand beside the true ones.
+func (i *Issuer) confuse(doc map[string]any) {
+	if i.odds == nil {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(doc)) {
+		if list, ok := doc[name].([]string); ok {
+			doc[name] = shuffled(i.odds, list)
+		}
+	}
+	algs := shuffled(i.odds, []string{"RS256", "ES256", "EdDSA", "HS256", "ES256K", "ML-DSA-0"})
+	doc["id_token_signing_alg_values_supported"] = append([]string{"none"}, algs...)
+	doc["mtls_endpoint_aliases"] = map[string]any{
+		"token_endpoint": "https://mtls.invalid/token", "userinfo_endpoint": "https://mtls.invalid/userinfo",
+	}
+	i.odds.stuff(doc)
 }
 
 // count notes a call, and says how all calls are to be spoiled now.

@@ -1,6 +1,7 @@
 package logintest
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -15,22 +16,36 @@ import (
 	"time"
 )
 
-// token exchanges a code (RFC 6749 section 4.1.3).
+// token exchanges a code (RFC 6749 section 4.1.3), or a refresh token (section
+// 6).
 func (i *Issuer) token(w http.ResponseWriter, r *http.Request) {
+	if err := readForm(r); err != nil {
+		i.refuseToken(w, r, i.count(func(c *Calls) { c.Token++ }), "token", err)
+		return
+	}
+	if r.PostForm.Get("grant_type") == "refresh_token" {
+		i.refresh(w, r)
+		return
+	}
+	i.redeem(w, r)
+}
+
+// redeem goes wrong as the log-in does that the code is of.
+func (i *Issuer) redeem(w http.ResponseWriter, r *http.Request) {
 	faults := i.count(func(c *Calls) { c.Token++ })
 	answer, l, err := i.exchange(r)
 	if l != nil {
 		faults = l.faults
 	}
 	if err != nil {
-		refuseToken(w, faults, err)
+		i.refuseToken(w, r, faults, "token", err)
 		return
 	}
 	call(faults.Token, answer)
-	faults.send(w, "token", http.StatusOK, answer)
+	i.send(w, r, faults, reply{"token", http.StatusOK, answer})
 }
 
-func refuseToken(w http.ResponseWriter, faults Faults, err error) {
+func (i *Issuer) refuseToken(w http.ResponseWriter, r *http.Request, faults Faults, endpoint string, err error) {
 	told, ok := err.(*refusal)
 	if !ok {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -41,36 +56,46 @@ func refuseToken(w http.ResponseWriter, faults Faults, err error) {
 		status = http.StatusUnauthorized
 		w.Header().Set("WWW-Authenticate", `Basic realm="token", charset="UTF-8"`)
 	}
-	faults.send(w, "token", status, map[string]any{"error": told.code, "error_description": told.description})
+	doc := map[string]any{"error": told.code, "error_description": told.description}
+	i.send(w, r, faults, reply{endpoint, status, doc})
 }
 
 func (i *Issuer) exchange(r *http.Request) (map[string]any, *login, error) {
-	if err := readForm(r); err != nil {
-		return nil, nil, err
-	}
 	c, err := i.authenticate(r)
 	if err != nil {
 		return nil, nil, err
 	}
 	if r.PostForm.Get("grant_type") != "authorization_code" {
-		return nil, nil, &refusal{"unsupported_grant_type", "grant_type must be authorization_code"}
+		return nil, nil, &refusal{"unsupported_grant_type", "grant_type must be authorization_code or refresh_token"}
 	}
 	l, err := i.spend(c, r.PostForm)
 	if err != nil {
 		return nil, nil, err
 	}
-	idToken, err := i.idToken(l)
+	idToken, err := i.idToken(l, l.faults)
 	if err != nil {
 		return nil, l, err
 	}
-	return map[string]any{
+	return i.tokenAnswer(l, idToken), l, nil
+}
+
+// tokenAnswer is what both grants are answered with (RFC 6749 section 5.1).
+func (i *Issuer) tokenAnswer(l *login, idToken string) map[string]any {
+	answer := map[string]any{
 		"access_token": l.accessToken,
-		"token_type":   "Bearer",
-		"expires_in":   int(tokenLife / time.Second),
+		"token_type":   i.odds.pick("Bearer", "bearer", "BEARER"),
+		"expires_in":   int(i.tokenLife() / time.Second),
 		"scope":        strings.Join(l.scopes, " "),
 		"id_token":     idToken,
-	}, l, nil
+	}
+	if l.refreshToken != "" {
+		answer["refresh_token"] = l.refreshToken
+	}
+	i.odds.stuff(answer)
+	return answer
 }
+
+func (i *Issuer) tokenLife() time.Duration { return cmp.Or(i.TokenLife, tokenLife) }
 
 func readForm(r *http.Request) error {
 	if err := r.ParseForm(); err != nil {
@@ -136,9 +161,23 @@ func (i *Issuer) spend(c client, form url.Values) (*login, error) {
 	if !provesKnowledge(form.Get("code_verifier"), l.challenge) {
 		return nil, &refusal{"invalid_grant", "code_verifier does not fit"}
 	}
-	l.accessToken = rand.Text()
-	i.tokens.put(l.accessToken, l, i.now())
+	l.grant = &grant{subject: l.person.Subject}
+	i.issue(l)
 	return l, nil
+}
+
+// issue gives a log-in its tokens. A refresh token is for who asked for it
+// (OpenID Connect Core section 11). i.mu is held.
+func (i *Issuer) issue(l *login) {
+	l.accessToken = rand.Text()
+	i.tokens.life = i.tokenLife()
+	i.tokens.put(l.accessToken, l, i.now())
+	if !slices.Contains(l.scopes, "offline_access") || i.KeepsRefreshToken && l.refreshToken != "" {
+		return
+	}
+	l.refreshToken = rand.Text()
+	l.grant.refreshToken = l.refreshToken
+	i.refreshes.put(l.refreshToken, l, i.now())
 }
 
 // provesKnowledge compares as RFC 7636 section 4.6 says.
@@ -148,29 +187,25 @@ func provesKnowledge(text, challenge string) bool {
 	return verifier.MatchString(text) && subtle.ConstantTimeCompare([]byte(want), []byte(challenge)) == 1
 }
 
-func (i *Issuer) idToken(l *login) (string, error) {
-	ring, err := i.keyring()
+func (i *Issuer) idToken(l *login, f Faults) (string, error) {
+	header, err := i.header(f, i.odds.pick("JWT", "", "jwt"))
 	if err != nil {
 		return "", err
 	}
-	alg := i.alg()
-	header := map[string]any{"alg": alg, "typ": "JWT", "kid": ring.keys[alg].KeyID}
-	claims := i.idClaims(l)
-	call(l.faults.Header, header)
-	call(l.faults.IDToken, claims)
-	token, err := ring.sign(header, claims, l.client.secret)
+	alg, _ := header["alg"].(string)
+	claims := i.idClaims(l, alg)
+	call(f.IDToken, claims)
+	token, err := i.mint(f, header, claims, l.client.secret)
 	if err != nil {
 		return "", fmt.Errorf("making ID token: %w", err)
-	}
-	if l.faults.Signed != nil {
-		token = l.faults.Signed(token)
 	}
 	return token, nil
 }
 
-func (i *Issuer) idClaims(l *login) map[string]any {
+func (i *Issuer) idClaims(l *login, alg string) map[string]any {
 	now := i.now()
 	claims := l.person.claims(l.scopes)
+	i.odds.stuff(claims)
 	maps.Copy(claims, map[string]any{
 		"iss":       i.Issuer,
 		"aud":       l.client.id,
@@ -179,19 +214,12 @@ func (i *Issuer) idClaims(l *login) map[string]any {
 		"auth_time": l.session.authTime.Unix(),
 		"sid":       l.session.sid,
 		"amr":       []string{"user"},
-		"at_hash":   halfHash(l.accessToken),
+		"at_hash":   halfHash(alg, l.accessToken),
 	})
 	if l.nonce != "" {
 		claims["nonce"] = l.nonce
 	}
 	return claims
-}
-
-func (i *Issuer) alg() string {
-	if i.Alg == "ES256" {
-		return "ES256"
-	}
-	return "RS256"
 }
 
 // claims are what the scopes let a client know (OpenID Connect Core section 5.4).
@@ -216,15 +244,21 @@ func (p Person) claims(scopes []string) map[string]any {
 func (i *Issuer) userinfo(w http.ResponseWriter, r *http.Request) {
 	faults := i.count(func(c *Calls) { c.UserInfo++ })
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	i.mu.Lock()
-	l, ok := i.tokens.get(token, i.now())
-	i.mu.Unlock()
+	l, ok := i.bearer(token)
 	if !ok || !strings.EqualFold(scheme, "Bearer") {
 		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
-		faults.send(w, "userinfo", http.StatusUnauthorized, map[string]any{"error": "invalid_token"})
+		i.send(w, r, faults, reply{"userinfo", http.StatusUnauthorized, map[string]any{"error": "invalid_token"}})
 		return
 	}
 	claims := l.person.claims(l.scopes)
+	i.odds.stuff(claims)
 	call(l.faults.UserInfo, claims)
-	l.faults.send(w, "userinfo", http.StatusOK, claims)
+	i.send(w, r, l.faults, reply{"userinfo", http.StatusOK, claims})
+}
+
+func (i *Issuer) bearer(token string) (*login, bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	l, ok := i.tokens.get(token, i.now())
+	return l, ok && !l.grant.revoked
 }

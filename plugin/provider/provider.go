@@ -77,8 +77,8 @@ type Options struct {
 
 	// What becomes of the tokens that the provider issues: `keep` keeps them,
 	// sealed, and renews them, as long as the session lives; `forward` sends the
-	// access token to the app as well. Default: they are dropped once the person
-	// is known.
+	// access token to the app as well; with `debug` on, Caddy's own log shows it
+	// then. Default: they are dropped once the person is known.
 	Tokens string `json:"tokens,omitempty"`
 
 	// With `tokens forward`: the header in which the app receives the access
@@ -87,8 +87,9 @@ type Options struct {
 
 	// How old the provider's last word about an account may be, at least 1m: who
 	// is disabled there is signed out here after that time. The provider must
-	// issue what it takes to ask again. A provider that does not answer signs
-	// nobody out. Default: it is asked at the sign-in only.
+	// issue what it takes to ask again; where that expires, so does the session.
+	// A provider that does not answer signs nobody out. Default: it is asked at
+	// the sign-in only.
 	Revalidate caddy.Duration `json:"revalidate,omitempty"`
 
 	// Whether signing out here goes on to sign out at the provider, where it has

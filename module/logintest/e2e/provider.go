@@ -41,6 +41,12 @@ type Client struct {
 	RedirectURIs           []string `json:"redirect_uris"`
 	PostLogoutRedirectURIs []string `json:"post_logout_redirect_uris,omitempty"`
 	AuthMethod             string   `json:"token_endpoint_auth_method,omitempty"`
+
+	// BackchannelLogoutURI is where the provider says that somebody signed out
+	// there; any host name leads to this machine, any certificate is trusted.
+	// With BackchannelLogoutSession it says which session it was.
+	BackchannelLogoutURI     string `json:"backchannel_logout_uri,omitempty"`
+	BackchannelLogoutSession bool   `json:"backchannel_logout_session_required,omitempty"`
 }
 
 // Provider is the certified oidc-provider in a process of its own.
@@ -88,6 +94,20 @@ func (p *Provider) TokenCalls() int {
 	n := 0
 	for _, event := range p.events {
 		if strings.HasPrefix(event.Event, "token") {
+			n++
+		}
+	}
+	return n
+}
+
+// LogoutCalls is how often a site was told of a sign-out and answered that it
+// is done.
+func (p *Provider) LogoutCalls() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, event := range p.events {
+		if event.Event == "logout_told" {
 			n++
 		}
 	}

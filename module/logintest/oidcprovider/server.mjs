@@ -8,6 +8,7 @@
 import './runtime.mjs';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
+import { request } from 'node:https';
 import { randomBytes } from 'node:crypto';
 
 const { default: Provider } = await import('oidc-provider');
@@ -37,9 +38,11 @@ const provider = new Provider(issuer, {
   features: {
     devInteractions: { enabled: false },
     rpInitiatedLogout: { enabled: true, logoutSource, postLogoutSuccessSource },
+    backchannelLogout: { enabled: true },
   },
   interactions: { url: (ctx, interaction) => `/interaction/${interaction.uid}` },
   ttl: { AccessToken: 600, AuthorizationCode: 60, IdToken: 600, Interaction: 600, Session: 3600, Grant: 3600 },
+  fetch: callSite,
   findAccount,
   loadExistingGrant,
   renderError,
@@ -50,6 +53,8 @@ provider.on('authorization.error', (ctx, error) => report({ event: 'authorizatio
 provider.on('grant.success', (ctx) => report({ event: 'token', issued: secretsOf(ctx.body) }));
 provider.on('grant.error', (ctx, error) => report({ event: 'token_refused', error: error.message }));
 provider.on('userinfo.error', (ctx, error) => report({ event: 'userinfo_refused', error: error.message }));
+provider.on('backchannel.success', () => report({ event: 'logout_told' }));
+provider.on('backchannel.error', (ctx, error) => report({ event: 'logout_not_told', error: error.message }));
 provider.on('server_error', (ctx, error) => report({ event: 'broken', error: error.stack }));
 
 const pages = provider.callback();
@@ -117,6 +122,26 @@ async function loadExistingGrant(ctx) {
   grant.addOIDCScope(params.scope);
   await grant.save();
   return grant;
+}
+
+// callSite calls a site of the test's: whatever its name, it is on this machine,
+// with a certificate that nobody knows.
+function callSite(url, { method, headers, body, signal }) {
+  const lookup = (name, { all }, done) => (all
+    ? done(null, [{ address: '127.0.0.1', family: 4 }])
+    : done(null, '127.0.0.1', 4));
+  const form = String(body);
+  return new Promise((resolve, reject) => {
+    const call = request(url, {
+      method, lookup, signal, rejectUnauthorized: false,
+      headers: { ...Object.fromEntries(headers), 'content-length': Buffer.byteLength(form) },
+    }, (answer) => {
+      answer.resume();
+      answer.on('end', () => resolve(new Response(null, { status: answer.statusCode })));
+    });
+    call.on('error', reject);
+    call.end(form);
+  });
 }
 
 async function logoutSource(ctx, form) {
