@@ -34,9 +34,9 @@ const (
 
 	// maxPending is how many attempts one browser may have open.
 	maxPending = 5
-	// maxCookies bounds what they weigh together: with the session's cookie
-	// 2 KiB, so that Caddy's 16 KiB of header stay the app's.
-	maxCookies = 1600
+	// maxCookies bounds what they weigh together: with the session and all of our
+	// small cookies 2 KiB, so that Caddy's 16 KiB of header stay the app's.
+	maxCookies = 1500
 )
 
 // Errors of Resume and Spend, to be tested with errors.Is.

@@ -197,7 +197,7 @@ func TestBrowserHoldsFiveAttemptsOfTwoKiBAtMost(t *testing.T) {
 		for _, c := range cookies {
 			size += len(c.Name) + len(c.Value)
 		}
-		if len(cookies) > 5 || size > 1648 {
+		if len(cookies) > 5 || size > 1548 {
 			t.Errorf("%d cookies of %d bytes", len(cookies), size)
 		}
 		if to == "/" && len(cookies) != 5 {
