@@ -1,6 +1,6 @@
 # make run     a demo to sign in to, on http://localhost
 # make test    everything a change must pass; installs what the tests need
-# make bench   what a signed-in request costs, beside plain Caddy
+# make bench   what a signed-in request and a log-in cost, beside plain Caddy
 # make lint    gofmt, go vet, staticcheck
 #
 # With CI=true a test that had to be skipped is a failure.

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -10,6 +12,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/module/logintest"
 )
 
 func TestMain(m *testing.M) {
@@ -37,7 +42,7 @@ func TestBenchRuns(t *testing.T) {
 	if err := r.print(&table); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(table.String(), "not measured") || len(r.Targets) != 10 {
+	if strings.Contains(table.String(), "not measured") || len(r.Targets) != 14 {
 		t.Errorf("something was not measured:\n%s", table.String())
 	}
 	if _, err := json.Marshal(r); err != nil {
@@ -164,5 +169,123 @@ func TestLessIsAMeasurement(t *testing.T) {
 	}
 	if new(spread).known() {
 		t.Error("nothing is a measurement")
+	}
+}
+
+// TestWarmLogInMakesOneCallAndTwoUpdates: to spend the attempt, and to let the
+// person in. What the provider says of itself is fetched once.
+func TestWarmLogInMakesOneCallAndTwoUpdates(t *testing.T) {
+	r := measuredLogIns(t)
+	type counts struct{ updates, discovery, keys, token, userinfo float64 }
+	for name, want := range map[string]counts{
+		logInCold: {2, 1, 1, 1, 0}, logInFirst: {2, 0, 0, 1, 0}, logInReturn: {2, 0, 0, 1, 0},
+		logInLean: {2, 0, 0, 1, 0}, logInKeep: {2, 0, 0, 1, 0}, logInRequest: {}, logInOut: {updates: 1}, logInOutKeep: {updates: 1},
+	} {
+		turns := r.row(name).Turns
+		if len(turns) != 1 {
+			t.Errorf("%s: %d turns", name, len(turns))
+			continue
+		}
+		calls := turns[0].Calls
+		if got := (counts{turns[0].Store[updates], calls.Discovery, calls.Keys, calls.Token, calls.UserInfo}); got != want {
+			t.Errorf("%s: %+v, want %+v", name, got, want)
+		}
+	}
+	if fresh, known := r.row(logInFirst).Turns[0].Store, r.row(logInReturn).Turns[0].Store; fresh[puts] <= known[puts] || known[given] == 0 {
+		t.Errorf("somebody new: %v, somebody known: %v", fresh, known)
+	}
+}
+
+// measuredLogIns are those of one round, of two people.
+func measuredLogIns(t *testing.T) *logIns {
+	t.Helper()
+	s, err := readSettings([]string{"-rounds", "1", "-conns", "2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{settings: s, results: newResults(s), dir: t.TempDir()}
+	if err := b.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.measureLogIns(); err != nil {
+		t.Fatal(err)
+	}
+	for _, fault := range b.results.Faults {
+		t.Error(fault)
+	}
+	return b.results.LogIns
+}
+
+func TestLogInAsSomebodyElseDoesNotCount(t *testing.T) {
+	l := &lobby{met: map[string]string{"ada": "u0", "bob": "u1"}}
+	for name, c := range map[string]struct {
+		as    func(*caller) error
+		who   caller
+		right bool
+	}{
+		"known":              {l.isKnown, caller{subject: "ada", id: "u0"}, true},
+		"known, as another":  {l.isKnown, caller{subject: "ada", id: "u1"}, false},
+		"known, never met":   {l.isKnown, caller{subject: "eve", id: "u2"}, false},
+		"new":                {l.isNew, caller{subject: "cyd", id: "u3"}, true},
+		"new, as another":    {l.isNew, caller{subject: "dan", id: "u1"}, false},
+		"new, though not so": {l.isNew, caller{subject: "ada", id: "u9"}, false},
+	} {
+		if err := c.as(&c.who); (err == nil) != c.right {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestSignOutThatEndsNothingDoesNotCount(t *testing.T) {
+	status := http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Cookie") == "login=old" {
+			w.WriteHeader(status)
+		}
+	}))
+	defer server.Close()
+	s := &site{address: server.Listener.Addr().String(), stranger: server.Client()}
+	c := &caller{site: s, cookie: "old"}
+	if c.isOut() == nil {
+		t.Error("the session still works")
+	}
+	status = http.StatusFound
+	if err := c.isOut(); err != nil {
+		t.Error(err)
+	}
+	if c.cookie = ""; c.isOut() == nil {
+		t.Error("there was no session to end")
+	}
+}
+
+func TestStoreCountsWhatBecameDurable(t *testing.T) {
+	store := countedStore{logintest.Store(t)}
+	write := func(end error) error {
+		return store.Update(context.Background(), func(tx guest.Tx) error {
+			_, err := tx.Get([]byte("bench/none"))
+			if !errors.Is(err, guest.ErrNotFound) {
+				return err
+			}
+			return errors.Join(tx.Put([]byte("bench/a"), []byte("12345"), time.Time{}), tx.Delete([]byte("bench/b")), end)
+		})
+	}
+	before := totalNow()
+	if write(errors.New("given up")) == nil {
+		t.Fatal("an update that was given up was done")
+	}
+	if got := totalNow().since(before); got != (tally{}) {
+		t.Errorf("an update that was given up counts %v", got)
+	}
+	if err := write(nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := totalNow().since(before), (tally{updates: 1, reads: 1, puts: 1, deletes: 1, given: 12}); got != want {
+		t.Errorf("counted %v, want %v", got, want)
+	}
+	err := store.View(context.Background(), func(tx guest.Tx) error {
+		return tx.Scan([]byte("bench/"), nil, 0, func(_, _ []byte) bool { return true })
+	})
+	if got := totalNow().since(before); err != nil || got[views] != 1 || got[reads] != 2 {
+		t.Errorf("a scan of one key makes it %v (error: %v)", got, err)
 	}
 }

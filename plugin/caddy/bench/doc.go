@@ -28,6 +28,23 @@
 // headers it must see, and the generator each answer as it must be. One that
 // does not is named, and the program's exit status is 1.
 //
+// # Log-ins
+//
+// What it takes to sign somebody in or out is counted from end to end, through
+// a Caddy with several sites and a provider on loopback: from the page that a
+// stranger asks for, over the provider and our callback, back to that page.
+// People come one after the other, each in a new browser, so that nobody shares
+// a write to disk with another. CPU is our process's own, user and system, read
+// from outside between the steps; the calls are the provider's count; the store
+// is counted by a wrapper within the process; the disk is the kernel's account,
+// where each touched page counts whole, without the file system's own journal.
+// What Badger rewrites every few thousand log-ins falls into single rounds and
+// shows in no median.
+//
+// Somebody new to the app must be new to it, somebody known the same as before,
+// and a session that was signed out must not work: else nothing counts. This
+// Caddy gets no ballast: the figures are an operator's.
+//
 // # Garbage collection
 //
 // How often Go collects depends on how much is alive. A store in the process

@@ -22,19 +22,38 @@ func cpuTime() time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// cpuTimeOf is cpuTime of another process. It is counted in ticks of 10 ms.
+// cpuTimeOf is cpuTime of another process, read without its help: the clock of
+// its CPU (clock_getcpuclockid(3)) has nanoseconds, where /proc/<pid>/stat has
+// ticks of 10 ms. 0 where there is no such process.
 func cpuTimeOf(pid int) time.Duration {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	const scheduled = 2 // CPUCLOCK_SCHED: as the scheduler counts
+	var used syscall.Timespec
+	clock := uintptr(^pid<<3 | scheduled)
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clock, uintptr(unsafe.Pointer(&used)), 0); errno != 0 {
+		return 0
+	}
+	return time.Duration(used.Nano())
+}
+
+// diskWritten is how many bytes a process has had the disk write so far: each
+// time it made a page of a file dirty, that page (proc(5), write_bytes). On a
+// file system in memory it stays 0.
+func diskWritten(pid int) int64 {
+	account, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
 	if err != nil {
 		return 0
 	}
-	// The second field is the program's name, in parentheses; utime and stime
-	// are the 14th and 15th (proc(5)).
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	user, _ := strconv.ParseInt(fields[11], 10, 64)
-	system, _ := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * 10 * time.Millisecond
+	for line := range strings.Lines(string(account)) {
+		if count, found := strings.CutPrefix(line, "write_bytes: "); found {
+			n, _ := strconv.ParseInt(strings.TrimSpace(count), 10, 64)
+			return n
+		}
+	}
+	return 0
 }
+
+// trustsOurRoots: SSL_CERT_FILE decides whom a program of Go's trusts.
+const trustsOurRoots = true
 
 // memory is what a process holds, in bytes: all of it, and the part that is no
 // mapped file.

@@ -14,6 +14,11 @@ func cpuTime() time.Duration { return 0 }
 
 func cpuTimeOf(int) time.Duration { return 0 }
 
+func diskWritten(int) int64 { return 0 }
+
+// The system decides whom a program of Go's trusts.
+const trustsOurRoots = false
+
 func memory(int) (resident, anonymous int64) { return 0, 0 }
 
 type mask struct{ cpus int }

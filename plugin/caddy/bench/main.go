@@ -32,6 +32,8 @@ type settings struct {
 	json    bool
 	profile string
 
+	loginProfile string
+
 	url, cookie, app string
 	pid              int
 
@@ -47,6 +49,7 @@ func readSettings(args []string) (settings, error) {
 	flags.IntVar(&s.conns, "conns", 32, "`number` of connections, each a visitor of its own")
 	flags.BoolVar(&s.json, "json", false, "print JSON")
 	flags.StringVar(&s.profile, "profile", "", "also write a CPU profile of the gate's proxy to this `file`")
+	flags.StringVar(&s.loginProfile, "login-profile", "", "also write a CPU profile of our process while people sign in to this `file`")
 	flags.StringVar(&s.url, "url", "", "also measure your own gate, a proxy to the -app at this `address` (http://host:port)")
 	flags.StringVar(&s.cookie, "cookie", "", "the session `cookie` of your own gate: name=value")
 	flags.IntVar(&s.pid, "pid", 0, "the process `id` of your own gate, for its CPU")

@@ -42,18 +42,20 @@ type usage struct {
 	Collections int64
 	Allocated   int64 // bytes
 	Allocations int64
+	Store       tally // by the lobby's store; others count nothing
 }
 
 func (u usage) since(before usage) usage {
 	return usage{
 		CPU: u.CPU - before.CPU, Collections: u.Collections - before.Collections,
 		Allocated: u.Allocated - before.Allocated, Allocations: u.Allocations - before.Allocations,
+		Store: u.Store.since(before.Store),
 	}
 }
 
 func usageNow(struct{}) (usage, error) {
 	read := readMetrics("/gc/cycles/total:gc-cycles", "/gc/heap/allocs:bytes", "/gc/heap/allocs:objects")
-	return usage{CPU: cpuTime(), Collections: read[0], Allocated: read[1], Allocations: read[2]}, nil
+	return usage{CPU: cpuTime(), Collections: read[0], Allocated: read[1], Allocations: read[2], Store: totalNow()}, nil
 }
 
 func readMetrics(names ...string) []int64 {

@@ -20,6 +20,7 @@ type results struct {
 	// Memory is what idle proxies hold, in MB.
 	Memory  map[string]weight `json:"memory"`
 	SignIns *signIns          `json:"sign_ins"`
+	LogIns  *logIns           `json:"log_ins"`
 	Gate    []goBenchmark     `json:"gate"`
 	Targets []target          `json:"targets"`
 	// Faults are the rows that do not count.
@@ -175,6 +176,12 @@ func (r *results) judge() {
 			r.target("the gate itself, warm session, allocations", 5, exactly(g.Allocations))
 		}
 	}
+	for _, name := range []string{logInFirst, logInReturn, logInKeep, logInTLS} {
+		if name == logInTLS && !trustsOurRoots {
+			continue
+		}
+		r.target("CPU of one log-in, ms: "+name, 2, over(r.LogIns.turns(name), func(c *logInCost) float64 { return c.CPU }))
+	}
 	more := r.Memory[weightGate].Resident - r.Memory[weightStock].Resident
 	r.target("idle memory above plain Caddy, MB", 25, exactly(more))
 	r.target("durable sign-ins, 64 at once : one transaction each", 8, r.SignIns.Ratio)
@@ -200,6 +207,7 @@ func (r *results) print(out io.Writer) error {
 	r.printMemory(w)
 	r.printGate(w)
 	r.printSignIns(w)
+	r.printLogIns(w)
 	r.printTargets(w)
 	for _, fault := range r.Faults {
 		fmt.Fprintf(w, "\nDOES NOT COUNT  %s\n", fault)
