@@ -57,6 +57,25 @@ func readAll(c *http.Client, u string) ([]byte, error) {
 	return io.ReadAll(res.Body)
 }
 
+func TestProviderIsMetAgainWithoutAWholeHandshake(t *testing.T) {
+	var resumed atomic.Int32
+	u, network := serveTLS(t, nil, func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS.DidResume {
+			resumed.Add(1)
+		}
+		w.Header().Set("Connection", "close")
+	})
+	client := network.Client(u)
+	for range 3 {
+		if _, err := readAll(client, u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := resumed.Load(); n != 2 {
+		t.Errorf("%d of 2 later connections resumed", n)
+	}
+}
+
 func TestCallToTheOperatorsHostWorks(t *testing.T) {
 	u := serve(t, write("hello"))
 	got, err := readAll(Client(u), u)
