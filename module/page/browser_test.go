@@ -207,10 +207,25 @@ func (b *browser) dress(t *testing.T, l look) {
 		}}))
 }
 
+// open goes to a page. Where the one before moves on by itself at that very
+// moment, Chromium gives up both, and is asked again.
+func (b *browser) open(t *testing.T, address string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, step)
+	defer cancel()
+	err := chromedp.Do(ctx, chromedp.Navigate(address))
+	if err != nil && strings.Contains(err.Error(), "net::ERR_ABORTED") {
+		err = chromedp.Do(ctx, chromedp.Navigate(address))
+	}
+	if err != nil {
+		t.Fatalf("opening %s: %v", address, err)
+	}
+}
+
 // visit draws one page and asks it what a visitor would mind.
 func (b *browser) visit(t *testing.T, site string, p drawn, l look) {
 	t.Helper()
-	b.do(t, chromedp.Navigate(site+"/"+p.name))
+	b.open(t, site+"/"+p.name)
 	faults := see(t, b, chromedp.Evaluate[[]string](measure))
 	if want := map[string]string{"light": "rgb(238, 240, 245)", "dark": "rgb(12, 14, 18)"}[l.scheme]; !l.forced && l.width > 544 {
 		b.sees(t, p.name, `getComputedStyle(document.body).backgroundColor`, want)

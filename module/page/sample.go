@@ -16,8 +16,6 @@ var (
 
 // samples draws every page with everything that it can show.
 func (p *Pages) samples() []http.HandlerFunc {
-	buttons := []Button{{Label: "Google", Brand: "google", Href: "/", LastUsed: true}, {Label: "Example", Href: "/"}}
-	other := OtherDevice{Token: "token", Code: "123456", Numbers: []string{"12", "34", "56"}, Device: "Firefox on Linux", Place: "192.0.2.0/24", At: sampleTime}
 	pages := []http.HandlerFunc{
 		func(w http.ResponseWriter, r *http.Request) {
 			p.SignedIn(w, r, SignedIn{Account: sampleAccount, Continue: "/"})
@@ -33,31 +31,43 @@ func (p *Pages) samples() []http.HandlerFunc {
 			p.NotAdmitted(w, r, NotAdmitted{Account: sampleAccount, RequestID: "1"})
 		},
 		func(w http.ResponseWriter, r *http.Request) { p.Bounce(w, r, "/") },
-		func(w http.ResponseWriter, r *http.Request) { p.Stopped(w, r, Stopped{}) },
-		func(w http.ResponseWriter, r *http.Request) { p.Approved(w, r, Approved{}) },
+		func(w http.ResponseWriter, r *http.Request) { p.Trouble(w, r, Trouble{Kind: Internal, RequestID: "1"}) },
+	}
+	return append(append(pages, p.sampleChoices()...), p.sampleCodes()...)
+}
+
+func (p *Pages) sampleChoices() (pages []http.HandlerFunc) {
+	buttons := []Button{{Label: "Google", Brand: "google", Href: "/", LastUsed: true}, {Label: "Example", Href: "/"}}
+	choices := []Choose{{}, {Email: &EmailForm{}}}
+	for _, note := range []Note{"", JustSignedOut, NotKept, Switch} {
+		choices = append(choices, Choose{Buttons: buttons, Email: &EmailForm{Invalid: true}, Note: note})
+	}
+	for _, c := range choices {
+		pages = append(pages, func(w http.ResponseWriter, r *http.Request) { p.Choose(w, r, c) })
+	}
+	return pages
+}
+
+func (p *Pages) sampleCodes() []http.HandlerFunc {
+	pages := []http.HandlerFunc{
 		func(w http.ResponseWriter, r *http.Request) {
 			p.FollowLink(w, r, FollowLink{Token: "token", Auto: true})
 		},
-		func(w http.ResponseWriter, r *http.Request) { p.Trouble(w, r, Trouble{Kind: Internal, RequestID: "1"}) },
-	}
-	for _, note := range []Note{"", JustSignedOut, NotKept, Switch} {
-		pages = append(pages, func(w http.ResponseWriter, r *http.Request) {
-			p.Choose(w, r, Choose{Buttons: buttons, Email: &EmailForm{Invalid: true}, Note: note})
-		})
-	}
-	for _, email := range []*EmailForm{nil, {}} {
-		pages = append(pages, func(w http.ResponseWriter, r *http.Request) { p.Choose(w, r, Choose{Email: email}) })
-	}
-	for _, mode := range []string{ModeCode, ModeMatch, ModeAllow} {
-		other := other
-		other.Mode = mode
-		pages = append(pages, func(w http.ResponseWriter, r *http.Request) { p.OtherDevice(w, r, other) })
+		func(w http.ResponseWriter, r *http.Request) { p.Stopped(w, r, Stopped{}) },
+		func(w http.ResponseWriter, r *http.Request) { p.Approved(w, r, Approved{}) },
 	}
 	for _, e := range []EnterCode{
 		{Address: "ada@example.com", Digits: 6, Minutes: 10, Number: "42", Link: true, ResendIn: time.Minute, Resent: true},
 		{Address: "ada@example.com", Digits: 6, Wrong: true, Left: 1, ResendIn: -1},
 	} {
 		pages = append(pages, func(w http.ResponseWriter, r *http.Request) { p.EnterCode(w, r, e) })
+	}
+	for _, mode := range []string{ModeCode, ModeMatch, ModeAllow} {
+		o := OtherDevice{
+			Token: "token", Mode: mode, Code: "123456", Numbers: []string{"12", "34", "56"},
+			Device: "Firefox on Linux", Place: "192.0.2.0/24", At: sampleTime,
+		}
+		pages = append(pages, func(w http.ResponseWriter, r *http.Request) { p.OtherDevice(w, r, o) })
 	}
 	return pages
 }

@@ -93,9 +93,17 @@ func waits(t *testing.T, what string, c <-chan string) string {
 
 var waiting = EnterCode{Address: "ada@example.com", Digits: 6, Minutes: 10, Link: true, Again: "/.login/"}
 
-// insert puts text into the code's field the way pasting and filling in do.
+// insert puts text into the code's field the way pasting and filling in do, as
+// soon as the page has put the cursor there.
 func insert(code string) chromedp.Action[chromedp.Void] {
-	return chromedp.Evaluate[chromedp.Void](`(() => { const f = document.getElementById("code"); f.focus(); document.execCommand("insertText", false, "` + code + `"); })()`)
+	return chromedp.Evaluate[chromedp.Void](`new Promise(done => {
+		const look = () => {
+			if (document.activeElement.id !== "code") return requestAnimationFrame(look);
+			done();
+			document.execCommand("insertText", false, "`+code+`");
+		};
+		look();
+	})`, chromedp.EvalAwaitPromise)
 }
 
 // hurry makes the pages' timers run a hundred times as fast.
@@ -149,10 +157,11 @@ func TestTypedCodeWaitsForItsPerson(t *testing.T) {
 	d := openDesk(t, waiting)
 	b.do(t, chromedp.Navigate(d.URL+"/.login/code"))
 	b.sees(t, "code", `document.activeElement.id`, "code")
+	b.do(t, chromedp.Evaluate[chromedp.Void](`submits = 0; document.addEventListener("submit", () => submits++)`))
 	for _, key := range "048291" {
 		b.do(t, chromedp.KeyEvent(string(key)))
 	}
-	b.sees(t, "code", `document.getElementById("code").value + location.pathname`, "048291/.login/code")
+	b.sees(t, "code", `document.getElementById("code").value + " submitted " + submits`, "048291 submitted 0")
 	if sent := d.sent(); len(sent) != 0 {
 		t.Errorf("sent %q", sent)
 	}

@@ -16,34 +16,39 @@ import (
 // escapes it. Every address in it went through checked.
 type view struct {
 	language
-	page      string
+	byBrowser bool   // the language is the visitor's, not the operator's
+	page      string // by which it has its template and heading
 	template  *template.Template
-	byBrowser bool // the language is the visitor's, not the operator's
 	broke     func(error)
-	accent    colour
-	ink       colour
+	values    []string // placeholders of this page's own, and what stands there
 
-	Site, SiteLetter         string
-	Host, Provider           string
-	Base, Home               string
-	Stylesheet, Script       string
-	BrandStyle, Logo         string
-	IconFill, IconInk        string
-	Heading, Mark, RequestID string
-	Refresh                  string
-	Account                  *person
-	Note                     Note
-	Buttons                  []way
-	Email                    *EmailForm
-	Go, Return               string
-	What, Next               string
-	Links                    []Link
-	StillIn, AtProvider      bool
-	Enter                    *EnterCode
-	Follow                   *FollowLink
-	Other                    *OtherDevice
-	Letter                   *letter
-	values                   []string // placeholders of this page and what stands there
+	accent, ink       colour
+	IconFill, IconInk string
+
+	Site, SiteLetter   string
+	Host, Provider     string
+	Base, Home         string
+	Stylesheet, Script string
+	BrandStyle, Logo   string
+
+	Heading, Mark string
+	RequestID     string
+	Refresh       string
+
+	Account    *person
+	Note       Note
+	Buttons    []way
+	Go, Return string
+	What, Next string
+	Links      []Link
+
+	StillIn, AtProvider bool
+
+	Email  *EmailForm
+	Enter  *EnterCode
+	Follow *FollowLink
+	Other  *OtherDevice
+	Letter *letter
 }
 
 // view begins a page by its name, which selects its template and heading.
