@@ -20,6 +20,7 @@ import (
 
 func TestWhatIsWrittenForGuestsBecomesJSONThatCaddyTakes(t *testing.T) {
 	for name, value := range map[string]string{
+		"SMTP_USERNAME": "user", "SMTP_PASSWORD": "password",
 		"GOOGLE_CLIENT_ID": "id", "GOOGLE_CLIENT_SECRET": "secret",
 		"GITHUB_CLIENT_ID": "id", "GITHUB_CLIENT_SECRET": "secret", "GITHUB_ORG": "acme",
 		"FACEBOOK_CLIENT_ID": "id", "FACEBOOK_CLIENT_SECRET": "secret",
