@@ -42,7 +42,7 @@ func readBranding(word, name string) ([]byte, error) {
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("pages %s: %w", word, err)
+		return nil, fmt.Errorf("pages %s: %w: name a file that Caddy may read", word, err)
 	}
 	defer f.Close()
 	content, err := io.ReadAll(io.LimitReader(f, maxBranding))
