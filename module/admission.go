@@ -92,8 +92,8 @@ func (p *portal) keepConsent(tx guest.Tx, v *visit, admitted identity.Admitted, 
 // browser's old session, and what other sessions of the person know of them.
 func (p *portal) forget(r *http.Request, v *visit, admitted identity.Admitted) {
 	v.house.sessions.Forget(replaced(v))
-	if v.live != nil {
-		p.gate.app.ended(r, v.live, "replaced")
+	if v.held != nil {
+		p.gate.app.ended(r, v.held, "replaced")
 	}
 	if !admitted.Changed {
 		return
@@ -104,10 +104,10 @@ func (p *portal) forget(r *http.Request, v *visit, admitted identity.Admitted) {
 }
 
 func replaced(v *visit) session.Key {
-	if v.live == nil {
+	if v.held == nil {
 		return session.Key{}
 	}
-	return v.live.Key
+	return v.held.Key
 }
 
 func (p *portal) newSession(r *http.Request, v *visit, provider guest.Method, profile guest.Profile, person identity.Person) session.New {
@@ -139,7 +139,8 @@ func originOf(traits guest.Traits, profile guest.Profile) session.Origin {
 // unless sign-outs stay here, and the tokens where the operator wants them.
 func (p *portal) grantOf(traits guest.Traits, profile guest.Profile) *session.Grant {
 	grant := session.Grant{
-		Issuer: profile.Issuer, Subject: profile.Subject, TokenSubject: profile.TokenSubject, Proven: p.gate.now().UTC(),
+		Client: traits.Client, Issuer: profile.Issuer, Subject: profile.Subject, TokenSubject: profile.TokenSubject,
+		Proven: p.gate.now().UTC(),
 	}
 	if p.gate.endsElsewhere(traits) {
 		grant.IDToken = profile.IDToken

@@ -83,5 +83,5 @@ func (c *cookies) friends() string { return c.base + "-friends" }
 // isAttempt reports whether a cookie of ours is an attempt to sign in at a
 // provider: all others have names of their own.
 func (c *cookies) isAttempt(name string) bool {
-	return name != c.landed() && name != c.last() && name != c.asked() && name != c.friends()
+	return name != c.base && name != c.landed() && name != c.last() && name != c.asked() && name != c.friends()
 }

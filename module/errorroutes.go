@@ -4,11 +4,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/intercept"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/caddy-login/caddy-login/module/header"
@@ -91,7 +96,7 @@ func checkErrorRoutes(server *caddyhttp.Server) error {
 		}
 	}
 	for _, upstream := range upstreams(server, server.Errors.Routes) {
-		if protected[upstream] {
+		if protected[upstream] || upstream == dynamic && len(protected) > 0 {
 			return fmt.Errorf("handle_errors forwards to %s, which login protects: requests that were refused would reach it; %w", upstream, errErrorPage)
 		}
 	}
@@ -139,6 +144,9 @@ func (f *forwards) follow(routes caddyhttp.RouteList) {
 			switch h := handler.(type) {
 			case *reverseproxy.Handler:
 				f.proxy(h)
+				f.after(h.HandleResponse)
+			case *intercept.Intercept:
+				f.after(h.HandleResponse)
 			case *caddyhttp.Subroute:
 				f.follow(h.Routes)
 			case *caddyhttp.Invoke:
@@ -154,11 +162,36 @@ func (f *forwards) follow(routes caddyhttp.RouteList) {
 
 func (f *forwards) proxy(h *reverseproxy.Handler) {
 	for _, upstream := range h.Upstreams {
-		f.to = append(f.to, upstream.Dial)
+		f.to = append(f.to, plain(upstream.Dial))
 	}
 	if h.DynamicUpstreams != nil {
 		f.to = append(f.to, dynamic)
 	}
+}
+
+// after follows what is done with an upstream's answer.
+func (f *forwards) after(handlers []caddyhttp.ResponseHandler) {
+	for _, h := range handlers {
+		f.follow(h.Routes)
+	}
+}
+
+// plain is one spelling of an upstream's address: of this machine's many names
+// one, and none of its networks. What only a request fills in is dynamic.
+func plain(dial string) string {
+	dial = caddy.NewReplacer().ReplaceKnown(dial, "")
+	if strings.Contains(dial, "{") {
+		return dynamic
+	}
+	address, err := caddy.ParseNetworkAddress(dial)
+	if err != nil || address.IsUnixNetwork() {
+		return dial
+	}
+	host := strings.ToLower(address.Host)
+	if ip, err := netip.ParseAddr(host); err == nil && (ip.Unmap().IsLoopback() || ip.IsUnspecified()) || isLoopback(host) || host == "" {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, strconv.FormatUint(uint64(address.StartPort), 10))
 }
 
 func (f *forwards) invoke(name string) {
@@ -182,7 +215,7 @@ func (f *forwards) read(raw json.RawMessage) {
 		return
 	}
 	if dial := word(members["dial"]); dial != "" {
-		f.to = append(f.to, dial)
+		f.to = append(f.to, plain(dial))
 	}
 	if members["dynamic_upstreams"] != nil {
 		f.to = append(f.to, dynamic)

@@ -63,10 +63,16 @@ func (p *portal) signOut(w http.ResponseWriter, r *http.Request, v *visit, to st
 	leave := func() string { return "" }
 	if v.live != nil {
 		leave = p.farewell(r, v, to)
-		if err := v.house.sessions.End(r.Context(), v.live.Key); err != nil {
+	}
+	all, err := p.allHeld(r, v)
+	if err != nil {
+		return p.trouble(w, r, v, trouble{kind: page.Unavailable, err: err})
+	}
+	for _, held := range all {
+		if err := v.house.sessions.End(r.Context(), held.Key); err != nil {
 			return p.trouble(w, r, v, trouble{kind: page.Unavailable, err: err})
 		}
-		p.gate.app.ended(r, v.live, "signed_out")
+		p.gate.app.ended(r, held, "signed_out")
 	}
 	p.dropAll(w, v)
 	if r.PostForm.Get("switch") != "" {
@@ -78,6 +84,32 @@ func (p *portal) signOut(w http.ResponseWriter, r *http.Request, v *visit, to st
 		return nil
 	}
 	return p.seeOther(w, p.signedOutURL(v, to))
+}
+
+// allHeld are the sessions that the browser brought: also one that counts
+// nowhere here, and each of several cookies, of which a neighbour may have
+// planted one.
+func (p *portal) allHeld(r *http.Request, v *visit) (held []*session.Live, err error) {
+	if v.held != nil {
+		held = append(held, v.held)
+	}
+	for _, c := range v.pending {
+		if c.Name != v.base {
+			continue
+		}
+		if v.house, err = p.gate.app.door.enter(); err != nil {
+			return nil, err
+		}
+		live, err := v.house.sessions.Read(r.Context(), v.scope, c.Value)
+		if errors.Is(err, session.ErrNone) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		held = append(held, live)
+	}
+	return held, nil
 }
 
 // signedOutURL is where somebody goes whose sign-out ends here.
@@ -123,7 +155,7 @@ func (p *portal) farewell(r *http.Request, v *visit, to string) func() string {
 		ReturnTo: v.origin.String() + p.base + "/logout",
 		State:    p.stateOf(v, v.live.Provider, to),
 	}
-	if grant != nil {
+	if grant != nil && grant.Client == provider.Traits().Client {
 		bye.IDToken = grant.IDToken
 	}
 	return func() string {

@@ -50,13 +50,11 @@ type Gate struct {
 	fields    []field
 	written   []string // the names of all headers that we write
 	// codes is the way in by mail; nil: there is none.
-	codes guest.CodeSender
-	// revalidates are the providers to ask again about an account.
-	revalidates []string
-	origins     []origin
-	cookies     [2]cookies // on http on loopback, elsewhere
-	portal      *portal
-	now         func() time.Time
+	codes   guest.CodeSender
+	origins []origin
+	cookies [2]cookies // on http on loopback, elsewhere
+	portal  *portal
+	now     func() time.Time
 }
 
 // CaddyModule returns the module's name in Caddy.
@@ -99,6 +97,7 @@ func (g *Gate) build(ctx caddy.Context) (err error) {
 	if g.fields, err = s.Headers.fields(); err != nil {
 		return err
 	}
+	g.warnOfDebug()
 	forwarded, err := g.checkTokens()
 	if err != nil {
 		return err

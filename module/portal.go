@@ -120,7 +120,7 @@ func (p *portal) roomOf(provider guest.Provider, path string) (found *room, quie
 		if _, reads := provider.(guest.LogoutReader); !reads || !provider.Traits().SendsLogouts {
 			return nil, true
 		}
-		return p.at(provider, p.logoutToken), false
+		return p.at(provider, p.logoutToken), true
 	default:
 		return nil, true
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -36,8 +35,11 @@ const (
 	// renewGap is the least time between two renewals of a session, however
 	// short its tokens live.
 	renewGap = 30 * time.Second
-	// maxRenewing bounds the renewals under way.
+	// maxRenewing bounds the renewals under way at one provider.
 	maxRenewing = 64
+	// unsavedFor is how long an answer that the store did not take waits for the
+	// session's next request.
+	unsavedFor = time.Hour
 )
 
 // renewalOf is nil where a session keeps nothing to renew.
@@ -46,12 +48,15 @@ func (g *Gate) renewalOf(live *session.Live) *renewal {
 	if !ok || live.Grant == nil {
 		return nil
 	}
-	rules := by.Traits().Tokens
-	due, overdue := schedule(rules, live.Grant)
+	traits := by.Traits()
+	if !traits.Tokens.Keep || live.Grant.Client != traits.Client {
+		return nil
+	}
+	due, overdue := schedule(traits.Tokens, live.Grant)
 	if overdue.IsZero() {
 		return nil
 	}
-	return &renewal{by: by, rules: rules, due: due.UnixNano(), overdue: overdue.UnixNano()}
+	return &renewal{by: by, rules: traits.Tokens, due: due.UnixNano(), overdue: overdue.UnixNano()}
 }
 
 // schedule is when a grant is to be renewed: before its access token expires,
@@ -90,30 +95,46 @@ func (v *visit) prove(r *http.Request) error {
 	if now.UnixNano() < known.renewal.due {
 		return nil
 	}
-	done := v.house.renewals.begin(known, v.house, now)
-	if done == nil || now.UnixNano() < known.renewal.overdue {
+	one := v.house.renewals.begin(known, v.house, now)
+	if one == nil || now.UnixNano() < known.renewal.overdue {
 		return nil
 	}
-	patience := time.NewTimer(renewPatience)
-	defer patience.Stop()
-	select {
-	case <-done:
-	case <-patience.C:
-	case <-r.Context().Done():
-	}
+	one.wait(r.Context(), now)
 	v.live = nil
 	return v.recognise(r)
 }
 
+// wait waits until a renewal is over, or has taken too long: what comes later
+// does not wait anew.
+func (r *renewing) wait(ctx context.Context, now time.Time) {
+	patience := time.NewTimer(renewPatience - now.Sub(r.began))
+	defer patience.Stop()
+	select {
+	case <-r.done:
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+}
+
 // unproven reports a session that nobody can ask about at a provider that must
-// be asked: it began before the operator wrote so, or its only token has
-// expired.
-func (g *Gate) unproven(live *session.Live) bool {
-	if !slices.Contains(g.revalidates, live.Provider) {
+// be asked: it began before the operator wrote so, its tokens are another
+// client's, or its only token has expired.
+func (g *Gate) unproven(traits guest.Traits, live *session.Live) bool {
+	if traits.Tokens.Revalidate == 0 {
 		return false
 	}
-	grant := live.Grant
-	return grant == nil || grant.Refresh == "" && !grant.Expires.IsZero() && !g.now().Before(grant.Expires)
+	lapse := g.lapseOf(live)
+	return live.Grant == nil || live.Grant.Client != traits.Client || lapse != 0 && g.now().UnixNano() >= lapse
+}
+
+// lapseOf is when a session's only token expires where its account must be
+// asked about, in Unix nanoseconds; 0: never.
+func (g *Gate) lapseOf(live *session.Live) int64 {
+	grant, method := live.Grant, named(g.providers, live.Provider)
+	if grant == nil || method == nil || method.Traits().Tokens.Revalidate == 0 || grant.Refresh != "" || grant.Expires.IsZero() {
+		return 0
+	}
+	return grant.Expires.UnixNano()
 }
 
 // tokenField is the header in which the app receives the access token, if it
@@ -123,7 +144,11 @@ func (g *Gate) tokenField(live *session.Live) (field header.Field, until int64) 
 	if live.Grant == nil || live.Grant.Access == "" || provider == nil {
 		return field, 0
 	}
-	field = header.Field{Name: provider.Traits().Tokens.Header, Value: string(live.Grant.Access)}
+	traits := provider.Traits()
+	if live.Grant.Client != traits.Client {
+		return field, 0
+	}
+	field = header.Field{Name: traits.Tokens.Header, Value: string(live.Grant.Access)}
 	if !live.Grant.Expires.IsZero() {
 		until = live.Grant.Expires.UnixNano()
 	}
@@ -138,14 +163,11 @@ func (g *Gate) checkTokens() (names []string, err error) {
 		if _, renews := p.(guest.Renewer); t.Tokens.Keep && !renews {
 			return nil, fmt.Errorf("provider %s: its tokens can't be kept: remove tokens and revalidate", t.Name)
 		}
-		if t.Tokens.Revalidate > 0 {
-			g.revalidates = append(g.revalidates, t.Name)
-		}
 		name := t.Tokens.Header
 		if name == "" {
 			continue
 		}
-		if slices.ContainsFunc(g.fields, func(f field) bool { return strings.EqualFold(f.name, name) }) {
+		if slices.ContainsFunc(g.fields, func(f field) bool { return header.Alike(f.name, name) }) {
 			return nil, fmt.Errorf("provider %s: tokens forward %s: that header says who is there; choose another name", t.Name, name)
 		}
 		names = append(names, name)
@@ -153,56 +175,81 @@ func (g *Gate) checkTokens() (names []string, err error) {
 	return names, nil
 }
 
+// warnOfDebug says what Caddy's own debug log will hold: its proxy shows the
+// headers of each request, and hides no others than Cookie and Authorization.
+func (g *Gate) warnOfDebug() {
+	if !g.log.Core().Enabled(zap.DebugLevel) {
+		return
+	}
+	for _, p := range g.providers {
+		if t := p.Traits(); t.Tokens.Header != "" {
+			g.log.Warn("debug is on: the access tokens that are forwarded to the app will stand in Caddy's log; switch debug off, or tokens forward",
+				zap.String("provider", t.Name), zap.String("header", t.Tokens.Header))
+		}
+	}
+}
+
 // renewals are the ones under way, one at most for each session, and those
 // that failed of late.
 type renewals struct {
-	mu    sync.Mutex
-	m     map[session.Key]*renewing
-	slots chan struct{}
+	mu sync.Mutex
+	m  map[session.Key]*renewing
+	// slots are by the provider's name: one that is silent takes none of
+	// another's.
+	slots map[string]chan struct{}
 }
 
 // renewing is one renewal. What follows done is written before that is closed.
 type renewing struct {
 	done    chan struct{}
+	began   time.Time
 	failed  time.Time
 	unsaved *session.Grant // the provider's answer, where the store did not take it
 }
 
 func newRenewals() *renewals {
-	return &renewals{m: make(map[session.Key]*renewing), slots: make(chan struct{}, maxRenewing)}
+	return &renewals{m: make(map[session.Key]*renewing), slots: make(map[string]chan struct{})}
 }
 
-// begin has a session renewed, unless that is under way. What it returns is
-// closed once that is over; nil: it failed just now, or too much is under way.
-func (r *renewals) begin(k *known, h *house, now time.Time) <-chan struct{} {
+// begin has a session renewed, unless that is under way. nil: it failed just
+// now, or too much is under way.
+func (r *renewals) begin(k *known, h *house, now time.Time) *renewing {
 	key := k.live.Key
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last := r.m[key]
-	var unsaved *session.Grant
-	if last != nil {
+	next := &renewing{done: make(chan struct{}), began: now}
+	if last := r.m[key]; last != nil {
 		select {
 		case <-last.done:
 		default:
-			return last.done
+			return last
 		}
 		if age := now.Sub(last.failed); age >= 0 && age < renewAgain {
 			return nil
 		}
-		unsaved = last.unsaved
+		next.unsaved = last.unsaved
 	}
+	slots := r.slotsOf(k.live.Provider)
 	select {
-	case r.slots <- struct{}{}:
+	case slots <- struct{}{}:
 	default:
 		return nil
 	}
-	next := &renewing{done: make(chan struct{}), unsaved: unsaved}
 	r.m[key] = next
-	go r.run(k, h, next)
-	return next.done
+	go r.run(k, h, next, slots)
+	return next
 }
 
-func (r *renewals) run(k *known, h *house, one *renewing) {
+func (r *renewals) slotsOf(provider string) chan struct{} {
+	slots := r.slots[provider]
+	if slots == nil {
+		slots = make(chan struct{}, maxRenewing)
+		r.slots[provider] = slots
+	}
+	return slots
+}
+
+func (r *renewals) run(k *known, h *house, one *renewing, slots chan struct{}) {
 	ctx, cancel := context.WithTimeout(context.Background(), renewTimeout)
 	defer cancel()
 	err := k.renew(ctx, h, one)
@@ -214,7 +261,7 @@ func (r *renewals) run(k *known, h *house, one *renewing) {
 		delete(r.m, k.live.Key)
 	}
 	close(one.done)
-	<-r.slots
+	<-slots
 }
 
 // tidy forgets failures that are long past.
@@ -224,7 +271,7 @@ func (r *renewals) tidy(now time.Time) {
 	for key, one := range r.m {
 		select {
 		case <-one.done:
-			if one.unsaved == nil && now.Sub(one.failed) > renewAgain {
+			if age := now.Sub(one.failed); age > unsavedFor || age > renewAgain && one.unsaved == nil {
 				delete(r.m, key)
 			}
 		default:
@@ -254,7 +301,7 @@ func (k *known) renew(ctx context.Context, h *house, one *renewing) (err error) 
 		}
 		tokens, err := k.renewal.by.Renew(ctx, grant.Kept())
 		switch {
-		case errors.Is(err, guest.ErrGrantEnded):
+		case errors.Is(err, guest.ErrGrantEnded), errors.Is(err, guest.ErrNotRenewable) && k.renewal.rules.Revalidate > 0:
 			return k.endGrant(ctx, h, err)
 		case err != nil && (tokens.Access != "" || tokens.Refresh != ""):
 			one.unsaved = grant.Traded(tokens)
@@ -271,9 +318,14 @@ func (k *known) renew(ctx context.Context, h *house, one *renewing) (err error) 
 }
 
 // save writes the provider's answer down. Where the store does not take it, it
-// waits for the next try.
+// waits for the next try. A token that is too long for any store is not kept.
 func (k *known) save(ctx context.Context, h *house, one *renewing) error {
 	err := h.sessions.Renew(ctx, k.live.Key, one.unsaved)
+	if errors.Is(err, session.ErrTooLong) {
+		one.unsaved = one.unsaved.Slim()
+		err = errors.Join(err, h.sessions.Renew(ctx, k.live.Key, one.unsaved))
+		one.unsaved = nil
+	}
 	if err != nil && !errors.Is(err, session.ErrNone) {
 		return err
 	}

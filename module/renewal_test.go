@@ -144,11 +144,14 @@ func (g *renewingGate) settled() {
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	house.renewals.mu.Lock()
+	slots := house.renewals.slotsOf("bench")
+	house.renewals.mu.Unlock()
 	for range maxRenewing {
-		house.renewals.slots <- struct{}{}
+		slots <- struct{}{}
 	}
 	for range maxRenewing {
-		<-house.renewals.slots
+		<-slots
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -27,6 +26,8 @@ type visit struct {
 
 	house *house
 	live  *session.Live // nil: nobody we know
+	// held is the session of the browser's cookie, also where it is none here.
+	held *session.Live
 
 	// answer and scratch lie here so that a request costs one allocation.
 	answer  answer
@@ -110,12 +111,29 @@ func (v *visit) recognise(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	// A session shared among sites, or from before a change of the config, may
-	// come from a provider that this site does not offer: here it is none.
-	if slices.Contains(v.gate.offered, live.Provider) && !v.gate.unproven(live) {
+	v.held = live
+	if v.gate.takes(live) {
 		v.live = live
 	}
 	return nil
+}
+
+// takes reports whether a session counts at this site. One that is shared among
+// sites, or began before a change of the config, may come from a provider that
+// the site does not offer, or offers as another's.
+func (g *Gate) takes(live *session.Live) bool {
+	if k, ok := live.Site.Load().(*known); ok && k.gate == g {
+		return !k.lapsed()
+	}
+	method := named(g.providers, live.Provider)
+	if method == nil {
+		return false
+	}
+	traits := method.Traits()
+	if traits.Owns != nil && !traits.Owns(live.Person.Identity.Issuer) {
+		return false
+	}
+	return !g.unproven(traits, live)
 }
 
 // known is somebody signed in as one site knows them: rendered once, used for
@@ -128,6 +146,9 @@ type known struct {
 	lookup  caddy.ReplacerFunc
 
 	renewal *renewal // nil: nothing to renew
+	// lapse is when nobody can vouch for the account any more, in Unix
+	// nanoseconds; 0: never.
+	lapse int64
 	// bare is the block without the access token, for when that has expired: at
 	// tokenUntil, in Unix nanoseconds; 0: never.
 	bare       header.Block
@@ -163,7 +184,7 @@ func render(g *Gate, live *session.Live) *known {
 	k.block = header.NewBlock(fields...)
 	k.lookup = k.placeholder
 	if live.Grant != nil {
-		k.renewal = g.renewalOf(live)
+		k.renewal, k.lapse = g.renewalOf(live), g.lapseOf(live)
 		token, until := g.tokenField(live)
 		k.bare, k.tokenUntil = k.block, until
 		if token.Name != "" {
@@ -172,6 +193,8 @@ func render(g *Gate, live *session.Live) *known {
 	}
 	return k
 }
+
+func (k *known) lapsed() bool { return k.lapse != 0 && k.gate.now().UnixNano() >= k.lapse }
 
 // headers are what the app is told now.
 func (k *known) headers() header.Block {

@@ -87,6 +87,15 @@ type Traits struct {
 	// Email says what an address from this provider is good for.
 	Email EmailRules
 
+	// Client is our own name at the provider. Tokens that were issued to another
+	// client are of no use to it.
+	Client string
+
+	// Owns reports whether accounts of this issuer (Profile.Issuer) are the
+	// provider's, as it is configured now: the same name may have stood for
+	// another before, or may elsewhere. nil: all are.
+	Owns func(issuer string) bool
+
 	// Tokens says what becomes of the tokens that this provider issues. Where
 	// it keeps some, the provider is a Renewer.
 	Tokens TokenRules
@@ -242,6 +251,7 @@ type Renewer interface {
 	// ErrGrantEnded, wrapped, ends the session. Whatever else goes wrong ends
 	// nothing: the house tries again later. Tokens beside such an error are kept,
 	// since the old refresh token may be spent, but prove nothing.
+	// ErrNotRenewable, wrapped, means that it never can be done.
 	Renew(ctx context.Context, k Kept) (Tokens, error)
 }
 
@@ -255,6 +265,9 @@ type Kept struct {
 // ErrGrantEnded means that the provider itself said that a person's consent or
 // account is no more: `invalid_grant` (RFC 6749 section 5.2) and its like.
 var ErrGrantEnded = errors.New("the provider ended what it granted")
+
+// ErrNotRenewable means that nothing was kept that a Renewer could ask with.
+var ErrNotRenewable = errors.New("nothing was kept to renew with")
 
 // SessionEnder is a Provider that can end a person's session there as well
 // (OpenID Connect RP-Initiated Logout 1.0).

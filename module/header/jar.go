@@ -30,6 +30,8 @@ func NewJar(base string) *Jar { return &Jar{base} }
 //
 // Names are ours without case, and also where only RFC 2109's reading of
 // commas or quotes finds them: these are removed, and mean nothing to us.
+// Where the session's cookie came more than once, all of them are among pending:
+// good for nothing but to be ended.
 //
 // Take allocates once for each line that has cookies on both sides of ours,
 // and for pending; otherwise not at all.
@@ -49,7 +51,7 @@ func (j *Jar) Take(h http.Header) (session string, pending []Cookie) {
 	default:
 		h["Cookie"] = kept
 	}
-	if t.sessions != 1 {
+	if t.sessions > 1 {
 		t.session = ""
 	}
 	return t.session, t.pending
@@ -122,11 +124,21 @@ func (t *taken) add(j *Jar, pair string) {
 	switch {
 	case !ok || !hasValue:
 	case rest == "":
-		t.sessions++
-		t.session = value
+		t.another(name, value)
 	case rest[0] == '-' && len(t.pending) < maxPending:
 		t.pending = append(t.pending, Cookie{name, value})
 	}
+}
+
+// another notes the session's cookie; from the second on, all of them.
+func (t *taken) another(name, value string) {
+	if t.sessions++; t.sessions == 2 {
+		t.pending = append(t.pending, Cookie{name, t.session})
+	}
+	if t.sessions > 1 && len(t.pending) < maxPending {
+		t.pending = append(t.pending, Cookie{name, value})
+	}
+	t.session = value
 }
 
 // CleanSetCookie removes from an app's answer the lines that would set or

@@ -123,6 +123,9 @@ func fold(dst []byte, name string) []byte {
 	return dst
 }
 
+// Alike reports whether some server could take one header name for the other.
+func Alike(a, b string) bool { return string(fold(nil, a)) == string(fold(nil, b)) }
+
 // class is the place of a letter in the alphabet, or notLetter.
 func class(c byte) byte {
 	if c |= 0x20; 'a' <= c && c <= 'z' {

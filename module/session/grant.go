@@ -15,6 +15,9 @@ import (
 // Grant is what a provider gave at a sign-in and the session keeps, sealed in
 // the store, until it ends. The zero value is nothing.
 type Grant struct {
+	// Client is our name at the provider, which alone may use the tokens.
+	Client string `json:"client,omitempty"`
+
 	// Issuer, Subject and TokenSubject are those of the guest.Profile.
 	Issuer       string `json:"issuer"`                  // whose account it is
 	Subject      string `json:"subject"`                 // and which
@@ -54,6 +57,13 @@ func (g Grant) Traded(t guest.Tokens) *Grant {
 		g.Access, g.Expires = t.Access, t.Expires
 	}
 	g.Refresh = cmp.Or(t.Refresh, g.Refresh)
+	return &g
+}
+
+// Slim is the grant without its access token. When that would have expired
+// stays: then another one is got.
+func (g Grant) Slim() *Grant {
+	g.Access = ""
 	return &g
 }
 

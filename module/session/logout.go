@@ -34,6 +34,9 @@ var (
 	// key>.
 	bySIDKind = record.Kind{Name: "sid", Version: 1}
 	bySubKind = record.Kind{Name: "sub", Version: 1}
+	// noSIDKind lists, in the same way, those of a person's sessions for which the
+	// provider told no sid.
+	noSIDKind = record.Kind{Name: "nosid", Version: 1}
 	// goneKind says that an Origin ended at the provider: gone/<hash>.
 	goneKind = record.Kind{Name: "gone", Version: 1}
 	// usedKind says that a logout token was used: used/<hash>.
@@ -50,55 +53,58 @@ type gone struct {
 // it may still arrive: longer than any attempt lives.
 const goneFor = time.Hour
 
-// hash names an Origin's session, or its person, at one provider instance.
-func (o *Origin) hash(provider string, session bool) string {
-	if session {
-		return record.Hash("sid", provider, o.Issuer, o.SessionID)
-	}
+// The names of what may end at one provider instance: a session, all of a
+// person's, and those of a person's that have no name of their own.
+func (o *Origin) bySID(provider string) string {
+	return record.Hash("sid", provider, o.Issuer, o.SessionID)
+}
+
+func (o *Origin) bySub(provider string) string {
 	return record.Hash("sub", provider, o.Issuer, o.Subject)
+}
+
+func (o *Origin) noSID(provider string) string {
+	return record.Hash("nosid", provider, o.Issuer, o.Subject)
 }
 
 // index are the keys under which a session is found by its Origin.
 func (s *Session) index() (keys [][]byte) {
-	if s.Origin.SessionID != "" {
-		keys = append(keys, bySIDKind.Key(s.Origin.hash(s.Provider, true), string(s.Key[:])))
+	o, key := &s.Origin, string(s.Key[:])
+	if o.Subject != "" {
+		keys = append(keys, bySubKind.Key(o.bySub(s.Provider), key))
 	}
-	if s.Origin.Subject != "" {
-		keys = append(keys, bySubKind.Key(s.Origin.hash(s.Provider, false), string(s.Key[:])))
+	switch {
+	case o.SessionID != "":
+		return append(keys, bySIDKind.Key(o.bySID(s.Provider), key))
+	case o.Subject != "":
+		return append(keys, noSIDKind.Key(o.noSID(s.Provider), key))
+	default:
+		return keys
 	}
-	return keys
 }
 
 // stillThere refuses a session that ended at the provider while it was about to
 // begin here: a logout token may be faster than the visitor.
 func stillThere(tx guest.Tx, s *Session) error {
-	if s.Origin.SessionID != "" {
-		_, err := wasEnded(tx, s.Origin.hash(s.Provider, true))
-		if !errors.Is(err, guest.ErrNotFound) {
-			return loggedOut(err)
-		}
+	o := &s.Origin
+	names := []string{o.bySub(s.Provider), o.noSID(s.Provider)}
+	if o.SessionID != "" {
+		names[1] = o.bySID(s.Provider)
 	}
-	if s.Origin.Subject != "" {
-		at, err := wasEnded(tx, s.Origin.hash(s.Provider, false))
-		if errors.Is(err, guest.ErrNotFound) || err == nil && s.Origin.IssuedAt.After(at) {
-			return nil
+	if *o == (Origin{}) {
+		return nil
+	}
+	for _, name := range names {
+		var g gone
+		err := goneKind.Get(tx, goneKind.Key(name), &g)
+		if err == nil && !o.IssuedAt.After(g.At) {
+			return ErrLoggedOut
 		}
-		return loggedOut(err)
+		if err != nil && !errors.Is(err, guest.ErrNotFound) {
+			return err
+		}
 	}
 	return nil
-}
-
-func loggedOut(err error) error {
-	if err != nil {
-		return err
-	}
-	return ErrLoggedOut
-}
-
-func wasEnded(tx guest.Tx, hash string) (time.Time, error) {
-	var g gone
-	err := goneKind.Get(tx, goneKind.Key(hash), &g)
-	return g.At, err
 }
 
 // Logout ends what a logout token of the provider instance names, and nothing
@@ -134,19 +140,52 @@ func (s *Sessions) logout(tx guest.Tx, provider string, l guest.Logout) (ended [
 		}
 		return nil, false, err
 	}
-	origin := Origin{Issuer: l.Issuer, Subject: l.Subject, SessionID: l.SessionID}
-	hash, listed := origin.hash(provider, false), bySubKind
-	if l.SessionID != "" {
-		hash, listed = origin.hash(provider, true), bySIDKind
-	}
-	if err := goneKind.Put(tx, goneKind.Key(hash), gone{At: l.IssuedAt.UTC()}, s.now().Add(goneFor)); err != nil {
-		return nil, false, err
-	}
-	ended, done, err = s.endListed(tx, listed.Key(hash, ""))
-	if err != nil || !done {
-		return ended, false, err
+	for _, prefix := range ends(provider, l) {
+		if err := s.markGone(tx, prefix.name, l.IssuedAt.UTC()); err != nil {
+			return nil, false, err
+		}
+		chunk, all, err := s.endListed(tx, prefix.kind.Key(prefix.name, ""))
+		ended = append(ended, chunk...)
+		if err != nil || !all {
+			return ended, false, err
+		}
 	}
 	return ended, true, usedKind.Put(tx, used, struct{}{}, l.Expires)
+}
+
+// markGone keeps the latest end: tokens may come in another order than they
+// were made in.
+func (s *Sessions) markGone(tx guest.Tx, name string, at time.Time) error {
+	var g gone
+	err := goneKind.Get(tx, goneKind.Key(name), &g)
+	if err != nil && !errors.Is(err, guest.ErrNotFound) {
+		return err
+	}
+	if g.At.Before(at) {
+		g.At = at
+	}
+	return goneKind.Put(tx, goneKind.Key(name), g, s.now().Add(goneFor))
+}
+
+// end is a name under which sessions end.
+type end struct {
+	kind record.Kind
+	name string
+}
+
+// ends is what a logout token ends: the session it names, and with it those of
+// the person for which the provider told no name, since one of them may be it;
+// or all of the person's.
+func ends(provider string, l guest.Logout) []end {
+	o := Origin{Issuer: l.Issuer, Subject: l.Subject, SessionID: l.SessionID}
+	switch {
+	case l.SessionID == "":
+		return []end{{bySubKind, o.bySub(provider)}}
+	case l.Subject == "":
+		return []end{{bySIDKind, o.bySID(provider)}}
+	default:
+		return []end{{bySIDKind, o.bySID(provider)}, {noSIDKind, o.noSID(provider)}}
+	}
 }
 
 // endListed ends up to endChunk sessions whose keys are listed below prefix,

@@ -68,6 +68,39 @@ func TestLogoutTokenWithoutSessionEndsAllOfThePerson(t *testing.T) {
 	}
 }
 
+// A provider may name the session in the logout token, and not have named it in
+// the ID token: then it may be any of the person's that have no name.
+func TestLogoutTokenEndsSessionsThatHaveNoName(t *testing.T) {
+	w := newWorld(t)
+	_, nameless := w.begin(session.New{Origin: w.origin("ada", "")})
+	_, other := w.begin(session.New{Origin: w.origin("ada", "another")})
+	_, grace := w.begin(session.New{Origin: w.origin("grace", "")})
+	w.logsOut(w.logout("ada", "desk", "1"))
+	w.signedOut(nameless)
+	w.signedIn(other)
+	w.signedIn(grace)
+}
+
+// Logout tokens may overtake each other: the latest end counts.
+func TestLateLogoutTokenTakesNothingBack(t *testing.T) {
+	w := newWorld(t)
+	early := w.logout("ada", "", "1")
+	between := w.origin("ada", "x")
+	w.logsOut(w.logout("ada", "", "2"))
+	w.logsOut(early)
+	ticket, err := w.sessions.Issue(host)
+	w.must(err)
+	err = w.store.Update(context.Background(), func(tx guest.Tx) error {
+		_, err := w.sessions.Start(tx, ticket, session.New{
+			Person: w.person, Provider: "corp", Lifetime: time.Hour, Idle: time.Hour, Origin: between,
+		})
+		return err
+	})
+	if !errors.Is(err, session.ErrLoggedOut) {
+		t.Errorf("begun all the same: %v", err)
+	}
+}
+
 // One person has more sessions at a provider's than one transaction ends; each
 // browser may share the sid.
 func TestLogoutTokenEndsMoreThanATransactionHolds(t *testing.T) {

@@ -224,6 +224,7 @@ func (o *Options) Describe(brand string, formPost bool) guest.Traits {
 			Verify:       o.VerifyEmail != nil && *o.VerifyEmail,
 			Confirmation: cmp.Or(o.MergeConfirmation, "auto"),
 		},
+		Client:        o.id,
 		Tokens:        o.tokenRules(),
 		StaysSignedIn: o.ProviderLogout != nil && !*o.ProviderLogout,
 	}

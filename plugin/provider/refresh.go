@@ -32,7 +32,7 @@ type Refresh struct {
 // not: that ends nobody's session.
 func (r Refresh) Do(ctx context.Context, client *http.Client) (Tokens, error) {
 	if r.Token == "" {
-		return Tokens{}, Fail(guest.Refused, "renewing tokens: no refresh token was kept")
+		return Tokens{}, Fail(guest.Refused, "renewing tokens: %w", guest.ErrNotRenewable)
 	}
 	ask := tokenRequest{
 		doing: "renewing tokens", address: r.TokenURL, now: r.Now,

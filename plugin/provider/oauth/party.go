@@ -89,7 +89,11 @@ func (p *party) Open(env guest.Env) error {
 }
 
 // Traits says how the house treats this provider.
-func (p *party) Traits() guest.Traits { return p.options.Describe(p.brand.key, false) }
+func (p *party) Traits() guest.Traits {
+	traits := p.options.Describe(p.brand.key, false)
+	traits.Owns = func(issuer string) bool { return issuer == p.at.Issuer }
+	return traits
+}
 
 // Begin returns the address at the server that the browser is sent to: the
 // code flow with state and PKCE, always, but for a brand that knows no PKCE.

@@ -99,7 +99,7 @@ var errAnother = errors.New("the tokens are another person's")
 // person who signed in.
 func (p *party) reassure(ctx context.Context, k guest.Kept, tokens provider.Tokens) error {
 	if tokens.Access == "" {
-		return provider.Fail(guest.Refused, "renewing tokens: none were kept")
+		return provider.Fail(guest.Refused, "renewing tokens: %w", guest.ErrNotRenewable)
 	}
 	person, err := p.brand.who(ctx, bearer{p, tokens})
 	switch {

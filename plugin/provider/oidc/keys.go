@@ -118,14 +118,22 @@ func (p *party) payload(ctx context.Context, jws *jose.JSONWebSignature) (payloa
 	if known {
 		return nil, "", untrusted("token's signature is wrong")
 	}
-	if ring, err = p.keys.newer(ctx, ring); err != nil {
+	newer, err := p.keys.newer(ctx, ring)
+	if err != nil {
 		return nil, "", err
 	}
-	if payload, issuer, _ = ring.verify(jws); payload != nil {
+	if newer == ring {
+		return nil, "", untrusted("no key of the issuer's made the token's signature, %w", errAskedJustNow)
+	}
+	if payload, issuer, _ = newer.verify(jws); payload != nil {
 		return payload, issuer, nil
 	}
 	return nil, "", untrusted("no key of the issuer's made the token's signature")
 }
+
+// errAskedJustNow: the issuer may have newer keys, and may not be asked for them
+// yet.
+var errAskedJustNow = errors.New("and it was asked for its keys just now")
 
 // verify tries the keys that fit. known reports whether one has the token's
 // key ID, so that a newer ring would not help.

@@ -36,6 +36,10 @@ func (p *party) ReadLogout(ctx context.Context, token guest.Secret) (guest.Logou
 		return guest.Logout{}, err
 	}
 	signed, err := p.readSigned(ctx, string(token), logoutToken, m.algs)
+	if errors.Is(err, errAskedJustNow) {
+		// By a new key, perhaps: the issuer shall try again.
+		return guest.Logout{}, unavailable("reading logout token: %w", errAskedJustNow)
+	}
 	if err != nil {
 		return guest.Logout{}, err
 	}

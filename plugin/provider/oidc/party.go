@@ -199,6 +199,7 @@ func (p *party) Open(env guest.Env) error {
 func (p *party) Traits() guest.Traits {
 	traits := p.settings.options.Describe(p.brand.key, p.settings.responseMode == "form_post")
 	traits.SendsLogouts = p.brand.sendsLogouts
+	traits.Owns = p.isIssuer
 	return traits
 }
 
