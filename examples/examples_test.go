@@ -18,6 +18,7 @@ func TestMain(m *testing.M) { os.Exit(e2e.Main(m)) }
 // stories says what is to be seen at each example. An example that is a
 // program of its own has its tests in its folder.
 var stories = map[string]func(*testing.T){
+	"email":      mailedCodeOrLinkSignsIn,
 	"github":     githubAdmitsAnOrganization,
 	"google":     googleAdmitsOneDomain,
 	"many-sites": manySitesShareOneLogin,
@@ -69,6 +70,8 @@ var secrets = map[string]string{
 	"OIDC_CLIENT_SECRET":   "the corp client's secret",
 	"OKTA_CLIENT_ID":       "the-okta-client",
 	"OKTA_CLIENT_SECRET":   "the okta client's secret",
+	"SMTP_USERNAME":        "the-mail-user",
+	"SMTP_PASSWORD":        "the mail user's password",
 }
 
 func TestEveryExampleIsValidAsItStandsAndTouchesNoDisk(t *testing.T) {

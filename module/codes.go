@@ -487,10 +487,10 @@ func (p *portal) pickNumber(w http.ResponseWriter, r *http.Request, v *visit, la
 	return nil
 }
 
-// proven lets in whoever has proven an address.
+// proven lets in whoever has proven an address. That this browser asked stays
+// known to it: the page that waits in another tab is to move on.
 func (p *portal) proven(w http.ResponseWriter, r *http.Request, v *visit, proof challenge.Proof) error {
 	method := p.gate.codes
-	v.drop(w, v.asked())
 	return p.comeIn(w, r, v, arrival{
 		method: method, back: p.wanted(proof.Return),
 		admit: func(tx guest.Tx) (identity.Admitted, error) {

@@ -24,8 +24,10 @@ var appPage = template.Must(template.New("app").Parse(appHTML))
 
 // newApp is an app as there are many: it knows nothing of signing in and
 // believes the headers it gets. That is safe because nobody but Caddy can
-// reach it, and Caddy lets none of these headers through from outside.
-func newApp() http.Handler {
+// reach it, and Caddy lets none of these headers through from outside. mailbox
+// is where it links to for mail.
+func newApp(mailbox string) http.Handler {
+	page := func(name string, status int) http.HandlerFunc { return page(name, mailbox, status) }
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", page("home", http.StatusOK))
 	mux.HandleFunc("GET /public/", page("public", http.StatusOK))
@@ -78,6 +80,7 @@ func decoded(value string) string {
 // shown is what the page shows.
 type shown struct {
 	Page      string
+	Mailbox   string
 	Nonce     string
 	Visitor   visitor
 	Display   string
@@ -89,9 +92,10 @@ type shown struct {
 
 type header struct{ Name, Value string }
 
-func page(name string, status int) http.HandlerFunc {
+func page(name, mailbox string, status int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s := shownFor(name, r)
+		s.Mailbox = mailbox
 		var b bytes.Buffer
 		if err := appPage.Execute(&b, s); err != nil {
 			http.Error(w, fmt.Sprintf("making the page: %v", err), http.StatusInternalServerError)

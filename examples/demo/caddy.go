@@ -14,11 +14,13 @@ import (
 )
 
 //go:embed Caddyfile
-var caddyfile []byte
+var sites []byte
 
 // startCaddy runs Caddy in this process. The Caddyfile is the one an operator
-// would write; what differs at each start comes from the environment.
-func startCaddy(s settings, secret string, stops *closers) error {
+// would write but for its mailer; what differs at each start comes from the
+// environment.
+func startCaddy(s settings, secret string, box *mailbox, stops *closers) error {
+	letters.Store(box)
 	for name, value := range map[string]string{
 		"DEMO_CLIENT_SECRET": secret,
 		"DEMO_DATA":          s.data,
@@ -30,7 +32,7 @@ func startCaddy(s settings, secret string, stops *closers) error {
 			return fmt.Errorf("setting %s: %w", name, err)
 		}
 	}
-	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt(caddyfile, map[string]any{"filename": "Caddyfile"})
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt(sites, map[string]any{"filename": "Caddyfile"})
 	if err != nil {
 		return fmt.Errorf("reading the Caddyfile: %w", err)
 	}

@@ -7,12 +7,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"html"
 	"io"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -23,9 +25,10 @@ import (
 
 // demo is a running one, and a browser in front of it.
 type demo struct {
-	t       *testing.T
-	url     string
-	browser *http.Client
+	t            *testing.T
+	url, mailbox string
+	browser      *http.Client
+	stop         func() // waits until it has ended
 }
 
 // notes is an output that can be read while it is written.
@@ -50,6 +53,7 @@ func flags(t *testing.T) (port int, args []string) {
 	port = e2e.FreePort(t)
 	return port, []string{
 		fmt.Sprint("-port=", port), fmt.Sprint("-provider-port=", e2e.FreePort(t)), fmt.Sprint("-app-port=", e2e.FreePort(t)),
+		fmt.Sprint("-mailbox-port=", e2e.FreePort(t)),
 	}
 }
 
@@ -58,22 +62,25 @@ func flags(t *testing.T) (port int, args []string) {
 func start(t *testing.T) *demo {
 	t.Helper()
 	port, args := flags(t)
-	ctx, stop := context.WithCancel(t.Context())
+	// Not t.Context(): that ends before the browsers have gone.
+	ctx, end := context.WithCancel(context.Background())
 	ended, out := make(chan error, 1), &guide{ready: make(chan struct{})}
 	go func() { ended <- run(ctx, args, out) }()
-	t.Cleanup(func() {
-		stop()
+	stop := sync.OnceFunc(func() {
+		end()
 		if err := <-ended; err != nil {
 			t.Errorf("the demo ended with: %v", err)
 		}
 	})
+	t.Cleanup(stop)
 	select {
 	case <-out.ready:
 	case err := <-ended:
 		ended <- err
 		t.Fatalf("the demo did not start: %v", err)
 	}
-	return &demo{t, fmt.Sprint("http://localhost:", port), newBrowser(t)}
+	mailbox := strings.Replace(args[3], "-mailbox-port=", "http://localhost:", 1)
+	return &demo{t, fmt.Sprint("http://localhost:", port), mailbox, newBrowser(t), stop}
 }
 
 // guide is ready when the guide was printed: that comes last.
@@ -120,11 +127,18 @@ func (d *demo) read(res *http.Response, err error) (int, *url.URL, string) {
 	return res.StatusCode, res.Request.URL, string(body)
 }
 
-// signIn goes to path, is led to the provider, picks a person there, and
-// returns where that led.
+var toProvider = regexp.MustCompile(`href="(/\.login/demo[^"]*)"`)
+
+// signIn goes to path, chooses the provider, picks a person there, and returns
+// where that led.
 func (d *demo) signIn(path, subject string) (status int, at *url.URL, body string) {
 	d.t.Helper()
-	_, asked, page := d.get(path)
+	_, at, page := d.get(path)
+	way := toProvider.FindStringSubmatch(page)
+	if way == nil {
+		d.t.Fatalf("at %s there is no way to the provider: %s", at, page)
+	}
+	_, asked, page := d.get(html.UnescapeString(way[1]))
 	if !strings.Contains(page, "Demo provider — pick who you want to be") {
 		d.t.Fatalf("at %s: %s", asked, page)
 	}
@@ -199,12 +213,13 @@ func TestDemoStopsThoughAStreamIsOpen(t *testing.T) {
 	if line, err := bufio.NewReader(res.Body).ReadString('\n'); err != nil || !strings.HasPrefix(line, "data: ") {
 		t.Fatalf("got %q, %v", line, err)
 	}
+	d.stop()
 }
 
 func TestSilentConnectionDoesNotKeepAServerFromStopping(t *testing.T) {
 	var stops closers
 	port := e2e.FreePort(t)
-	if err := serve(newApp(), "127.0.0.1", port, "-app-port", &stops); err != nil {
+	if err := serve(newApp("http://localhost:9002"), "127.0.0.1", port, "-app-port", &stops); err != nil {
 		t.Fatal(err)
 	}
 	c, err := net.Dial("tcp", fmt.Sprint("127.0.0.1:", port))
@@ -226,7 +241,7 @@ func TestSilentConnectionDoesNotKeepAServerFromStopping(t *testing.T) {
 }
 
 func TestTakenPortIsNamedWithTheCure(t *testing.T) {
-	for _, option := range []string{"-port", "-provider-port", "-app-port"} {
+	for _, option := range []string{"-port", "-provider-port", "-app-port", "-mailbox-port"} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -253,7 +268,7 @@ func TestUnknownArgumentIsRefused(t *testing.T) {
 }
 
 func ask(h http.Handler, path string, headers ...string) *httptest.ResponseRecorder {
-	r := httptest.NewRequest("GET", path, nil)
+	r := httptest.NewRequest("GET", "http://localhost"+path, nil)
 	for n := 0; n < len(headers); n += 2 {
 		r.Header.Set(headers[n], headers[n+1])
 	}
@@ -263,7 +278,7 @@ func ask(h http.Handler, path string, headers ...string) *httptest.ResponseRecor
 }
 
 func TestAppTellsWhoTheHeadersName(t *testing.T) {
-	w := ask(newApp(), "/api/me", "Remote-User", "u1", "Remote-Name", "Zo%C3%AB", "Remote-Groups", "a%2Cb,c")
+	w := ask(newApp("http://localhost:9002"), "/api/me", "Remote-User", "u1", "Remote-Name", "Zo%C3%AB", "Remote-Groups", "a%2Cb,c")
 	var got visitor
 	if err := json.NewDecoder(w.Body).Decode(&got); err != nil {
 		t.Fatal(err)
@@ -275,7 +290,7 @@ func TestAppTellsWhoTheHeadersName(t *testing.T) {
 
 func TestAppShowsHeadersAsText(t *testing.T) {
 	for _, path := range []string{"/", "/public/", "/admin/", "/nowhere"} {
-		w := ask(newApp(), path, "Remote-Name", "<script>alert(1)</script>", "Remote-User", `"><b>`, "Remote-Assertion", "a.e30.b", "X-Odd", "<i>")
+		w := ask(newApp("http://localhost:9002"), path, "Remote-Name", "<script>alert(1)</script>", "Remote-User", `"><b>`, "Remote-Assertion", "a.e30.b", "X-Odd", "<i>")
 		body := w.Body.String()
 		for _, markup := range []string{"<script>alert", "<b>\"", "<i>"} {
 			if strings.Contains(body, markup) {
@@ -290,7 +305,7 @@ func TestAppShowsHeadersAsText(t *testing.T) {
 
 func TestAppShowsWhatTheAssertionSays(t *testing.T) {
 	payload := base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"u1"}`))
-	body := ask(newApp(), "/", "Remote-User", "u1", "Remote-Assertion", "e30."+payload+".c2ln").Body.String()
+	body := ask(newApp("http://localhost:9002"), "/", "Remote-User", "u1", "Remote-Assertion", "e30."+payload+".c2ln").Body.String()
 	if !strings.Contains(body, "{\n  &#34;sub&#34;: &#34;u1&#34;\n}") {
 		t.Fatal(body)
 	}

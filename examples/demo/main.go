@@ -1,7 +1,7 @@
 // Command demo shows a sign-in from beginning to end on one machine: a
-// provider with three people, an app that knows nothing of signing in, and
-// Caddy with this module between them. Nothing needs an account anywhere, and
-// nothing is left behind.
+// provider with three people, a mailbox for everybody else, an app that knows
+// nothing of signing in, and Caddy with this module before it. Nothing needs an
+// account anywhere, and nothing is left behind.
 package main
 
 import (
@@ -35,8 +35,8 @@ func main() {
 
 // settings are the demo's flags.
 type settings struct {
-	port, providerPort, appPort int
-	data                        string
+	port, providerPort, appPort, mailboxPort int
+	data                                     string
 }
 
 func readSettings(args []string) (settings, error) {
@@ -45,6 +45,7 @@ func readSettings(args []string) (settings, error) {
 	flags.IntVar(&s.port, "port", 8080, "`port` of the site: what you open")
 	flags.IntVar(&s.providerPort, "provider-port", 9000, "`port` of the demo provider")
 	flags.IntVar(&s.appPort, "app-port", 9001, "`port` of the app behind Caddy")
+	flags.IntVar(&s.mailboxPort, "mailbox-port", 9002, "`port` of the mailbox for what the demo mails")
 	flags.StringVar(&s.data, "data", "", "`directory` for people and sessions, to keep them; without it they are deleted at the end")
 	if err := flags.Parse(args); err != nil {
 		return s, err
@@ -72,13 +73,17 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := serve(issuer, "localhost", s.providerPort, "-provider-port", &stops); err != nil {
 		return err
 	}
+	box := newMailbox()
+	if err := serve(newReader(box, at(s.port)), "localhost", s.mailboxPort, "-mailbox-port", &stops); err != nil {
+		return err
+	}
 	if err := free("localhost", s.port, "-port"); err != nil {
 		return err
 	}
-	if err := startCaddy(s, secret, &stops); err != nil {
+	if err := startCaddy(s, secret, box, &stops); err != nil {
 		return err
 	}
-	if err := serve(newApp(), "127.0.0.1", s.appPort, "-app-port", &stops); err != nil {
+	if err := serve(newApp(at(s.mailboxPort)), "127.0.0.1", s.appPort, "-app-port", &stops); err != nil {
 		return err
 	}
 	printGuide(out, s)
@@ -86,6 +91,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	fmt.Fprintln(out, "\nStopping.")
 	return nil
 }
+
+// at is the address of a site of the demo.
+func at(port int) string { return fmt.Sprint("http://localhost:", port) }
 
 // closers are what must be undone, last first.
 type closers []func() error
@@ -113,7 +121,8 @@ func dataDir(chosen string, stops *closers) (string, error) {
 	return dir, nil
 }
 
-// serve runs h on this machine alone: the demo provider lets anyone be anyone.
+// serve runs h on this machine alone: the demo provider lets anyone be anyone,
+// and so does the mailbox.
 func serve(h http.Handler, host string, port int, option string, stops *closers) error {
 	l, err := listen(host, port, option)
 	if err != nil {
@@ -169,11 +178,15 @@ func printGuide(out io.Writer, s settings) {
     Bob   verified mail, group staff: /admin/ is not for him
     Eve   mail that nobody verified: she gets in, but the app is not told it
 
+  or anybody, by any address: what is mailed to it arrives at
+
+    http://localhost:%[2]d
+
   Look at what the app receives, and try
     http://localhost:%[1]d/public/         for anyone, signed in or not
     http://localhost:%[1]d/admin/          for the group admins
     http://localhost:%[1]d/.login/logout   the clock on the first page stops, too
 
   All of it is examples/demo/Caddyfile. Stop with ctrl-C.
-`, s.port)
+`, s.port, s.mailboxPort)
 }

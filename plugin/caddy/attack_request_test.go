@@ -426,17 +426,22 @@ func TestErrorRoutesForwardNoForgery(t *testing.T) {
 		t.Errorf("errors forwarded to the app itself: %v\n%s", err, out)
 	}
 	// Another server for the error pages may be asked, and is told nothing.
-	s.Reload(strings.Replace(forwarding, "{\n\t\treverse_proxy {$APP}\n", "{\n\t\treverse_proxy localhost:"+s.app.Addr[strings.LastIndexByte(s.app.Addr, ':')+1:]+"\n", 1))
+	errors := e2e.NewApp(t)
+	s.Reload(strings.Replace(forwarding, "{\n\t\treverse_proxy {$APP}\n", "{\n\t\treverse_proxy "+errors.Addr+"\n", 1))
 	for what, head := range map[string]string{
 		"long method": strings.Repeat("GETS", 9) + " /secret HTTP/1.1\r\nHost: app.test\r\n", "early error": "GET /secret HTTP/1.1\r\nHost: app.test\r\n",
 	} {
 		e2e.Dial(t, s.site).Say("%sRemote-User: forged\r\nConnection: close\r\n\r\n", head).Hear("GET")
-		for _, r := range s.app.Requests() {
+		for _, r := range append(s.app.Requests(), errors.Requests()...) {
 			if strings.Contains(r.Raw, "forged") {
 				t.Errorf("%s: the app received\n%s", what, r.Raw)
 			}
 		}
+		if len(errors.Requests()) == 0 {
+			t.Errorf("%s: nobody was asked for an error page", what)
+		}
 		s.app.Forget()
+		errors.Forget()
 	}
 }
 
