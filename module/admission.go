@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/caddy-login/caddy-login/module/challenge"
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/identity"
 	"github.com/caddy-login/caddy-login/module/page"
@@ -223,10 +225,13 @@ func (p *portal) trouble(w http.ResponseWriter, r *http.Request, v *visit, t tro
 		logins.WithLabelValues(name, t.outcome).Inc()
 	}
 	told := t.outcome != "" || t.err != nil
-	if told && (!t.knock || p.gate.app.noise.Allow(clientIP(r.Context()), p.gate.now())) {
+	if told && (!t.knock || p.gate.app.mayTell(r)) {
 		p.gate.app.notSignedIn(name, t, id)
 	}
-	if status := t.kind.Status(); status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+	switch status := t.kind.Status(); {
+	case errors.Is(t.err, challenge.ErrNetwork), errors.Is(t.err, challenge.ErrBusy):
+		w.Header().Set("Retry-After", strconv.Itoa(int(challenge.RetryAfter.Seconds())))
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "5")
 	}
 	refuseBody(w, r)

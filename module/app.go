@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -41,9 +42,10 @@ type App struct {
 	noise     *limit.Limit // of the log, by network
 }
 
-// What one network may have written into the log about sign-ins that could not
-// begin and requests that something of ours failed: a company whose provider is
-// down, and a flood no more than that. The metrics count all.
+// What one network, and all together, may have written into the log about
+// sign-ins that could not begin and requests that something of ours failed: a
+// company whose provider is down, and a flood no more than that. The metrics
+// count all.
 const (
 	noiseBurst = 100
 	noiseEvery = time.Second
@@ -199,6 +201,13 @@ func distinct(providers []guest.Method) error {
 		seen[name] = true
 	}
 	return nil
+}
+
+// mayTell reports whether the log may hear of one more thing that whoever comes
+// along can cause.
+func (a *App) mayTell(r *http.Request) bool {
+	now := time.Now()
+	return a.noise.Allow(clientIP(r.Context()), now) && a.noise.Allow("", now)
 }
 
 // Interface guards

@@ -2,8 +2,10 @@ package module
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -16,6 +18,7 @@ import (
 	"github.com/caddy-login/caddy-login/module/identity"
 	"github.com/caddy-login/caddy-login/module/mail"
 	"github.com/caddy-login/caddy-login/module/page"
+	"github.com/caddy-login/caddy-login/module/record"
 	"github.com/caddy-login/caddy-login/module/session"
 )
 
@@ -62,6 +65,9 @@ func (p *portal) askForMail(w http.ResponseWriter, r *http.Request, v *visit) er
 	if !v.reach(v.origin) {
 		return p.trouble(w, r, v, trouble{kind: page.UnsafeAddress, err: unreachable(v), knock: true})
 	}
+	if !v.servesPort(r) {
+		return p.trouble(w, r, v, strangePort(v))
+	}
 	to := p.wanted(form.Get("return"))
 	email, err := identity.ParseEmail(strings.TrimSpace(form.Get("email")))
 	if err != nil {
@@ -71,6 +77,13 @@ func (p *portal) askForMail(w http.ResponseWriter, r *http.Request, v *visit) er
 		return nil
 	}
 	return p.mailCode(w, r, v, email, to)
+}
+
+// strangePort is a mail that would lead to a port which we can't know to be
+// ours.
+func strangePort(v *visit) trouble {
+	err := fmt.Errorf("no mail for %s: its port is not the one that the request came to; write 'origin %s' if it is the site's", v.origin, v.origin)
+	return trouble{kind: page.UnsafeAddress, err: err, knock: true}
 }
 
 // form reads a form of our own pages. Where it is not one, it answers.
@@ -102,15 +115,32 @@ func (p *portal) mailCode(w http.ResponseWriter, r *http.Request, v *visit, emai
 	}
 	begun, err := v.house.challenges.Begin(r.Context(), challenge.Ask{
 		Purpose: challenge.Login, Scope: v.scope, Email: email, Return: to, Network: clientIP(r.Context()),
-		Asker: challenge.Asker{Device: page.Device(r.UserAgent()), Place: placeOf(clientIP(r.Context()))},
+		Asker: p.asker(r),
 		Rules: p.rules(), Familiar: p.isFriend(v, email), Phantom: phantom,
 	})
 	if err != nil {
 		return p.trouble(w, r, v, p.notMailed(err))
 	}
-	p.post(r, v, begun)
 	p.remember(w, v, begun.ID)
-	return p.seeOther(w, p.base+"/code")
+	return p.answerAndPost(w, r, v, begun, p.base+"/code")
+}
+
+// answerAndPost hands the mail over once the answer is out: what an address that
+// gets one costs more must not be seen in the time that it takes.
+func (p *portal) answerAndPost(w http.ResponseWriter, r *http.Request, v *visit, begun *challenge.Begun, to string) error {
+	entry := p.entry(r, v, begun)
+	w.Header()["Content-Length"] = []string{"0"}
+	if err := p.seeOther(w, to); err != nil {
+		return err
+	}
+	_ = http.NewResponseController(w).Flush() // else it goes out a moment later
+	switch {
+	case begun.Mail == nil:
+		p.gate.app.notMailed(string(begun.Withheld), requestID(r))
+	case !p.gate.settings.post.send(entry):
+		p.gate.app.notMailed("queue_full", requestID(r))
+	}
+	return nil
 }
 
 // mayNotHave reports whether an address is to be mailed nothing: nobody may
@@ -158,30 +188,31 @@ func (p *portal) notMailed(err error) trouble {
 	return trouble{kind: page.Unavailable, provider: p.gate.codes, outcome: "unavailable", err: err, knock: true}
 }
 
-// post writes the mail, and hands it over where there is one to send. It is
-// written in any case: an address that gets none must not be answered sooner.
-func (p *portal) post(r *http.Request, v *visit, begun *challenge.Begun) {
-	m := challenge.Mail{To: begun.Waiting.Email, Code: "000000", Expires: begun.Waiting.Expires}
-	if begun.Mail != nil {
-		m = *begun.Mail
+// entry writes the mail: also one that nobody gets, which costs as much.
+func (p *portal) entry(r *http.Request, v *visit, begun *challenge.Begun) mail.Entry {
+	m := begun.Mail
+	if m == nil {
+		m = &challenge.Mail{
+			To: begun.Waiting.Email, Code: "000000", Link: guest.Secret(strings.Repeat("0", 64)),
+			Asker: p.asker(r), Expires: begun.Waiting.Expires,
+		}
 	}
 	letter := page.CodeLetter{
 		To: string(m.To), Code: string(m.Code), Host: v.origin.hostPort,
 		Device: m.Asker.Device, Place: m.Asker.Place, Asked: m.Asker.At, Expires: m.Expires,
 		Mode: p.gate.codes.Codes().CrossDevice, Language: r.Header.Get("Accept-Language"),
 	}
-	if m.Link != "" {
+	if m.Link != "" && p.gate.codes.Codes().Link {
 		letter.Link = v.origin.String() + p.base + "/link?t=" + url.QueryEscape(string(m.Link))
 	}
 	message := p.pages.CodeLetter(letter)
 	message.From = "login@" + v.origin.host
-	if begun.Mail == nil {
-		p.gate.app.notMailed(string(begun.Withheld), requestID(r))
-		return
-	}
-	if !p.gate.settings.post.send(mail.Entry{Message: message, Expires: m.Expires}) {
-		p.gate.app.notMailed("queue_full", requestID(r))
-	}
+	return mail.Entry{Message: message, Expires: m.Expires}
+}
+
+func (p *portal) asker(r *http.Request) challenge.Asker {
+	ip := clientIP(r.Context())
+	return challenge.Asker{Device: page.Device(r.UserAgent()), Place: placeOf(ip), At: p.gate.now()}
 }
 
 // code is where the code is typed, and where the page that waits for it asks
@@ -190,16 +221,17 @@ func (p *portal) code(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if !allows(w, r, http.MethodGet, http.MethodHead, http.MethodPost) {
 		return p.trouble(w, r, v, trouble{kind: page.MethodNotAllowed})
 	}
-	claim, asked := p.claim(v)
 	if r.Method != http.MethodPost {
+		claim, asked := p.claim(v, original(r).Query().Get("ask"))
 		return p.awaitCode(w, r, v, claim, asked)
 	}
 	form, ok := p.form(w, r, v)
+	claim, asked := p.claim(v, form.Get("ask"))
 	switch {
 	case !ok:
 		return nil
 	case !asked:
-		return p.trouble(w, r, v, trouble{kind: page.CookiesBlocked, provider: p.gate.codes, outcome: "no_cookie"})
+		return p.trouble(w, r, v, trouble{kind: page.CookiesBlocked, provider: p.gate.codes, outcome: "no_cookie", knock: true})
 	case form.Get("resend") != "":
 		return p.resend(w, r, v, claim)
 	}
@@ -210,13 +242,25 @@ func (p *portal) code(w http.ResponseWriter, r *http.Request, v *visit) error {
 	return p.proven(w, r, v, proof)
 }
 
-// claim is the challenge that this browser asked for last.
-func (p *portal) claim(v *visit) (claim challenge.Claim, asked bool) {
+// claim is the challenge that a tab of this browser asked for; without a word of
+// the tab's own, the last one.
+func (p *portal) claim(v *visit, ask string) (claim challenge.Claim, asked bool) {
 	ids := askedFor(v)
 	if len(ids) == 0 {
 		return claim, false
 	}
-	return challenge.Claim{ID: ids[0], Scope: v.scope, Purpose: challenge.Login}, true
+	claim = challenge.Claim{ID: ids[0], Scope: v.scope, Purpose: challenge.Login}
+	for _, id := range ids {
+		if markOf(id) == ask {
+			claim.ID = id
+		}
+	}
+	return claim, true
+}
+
+// markOf names a challenge among those of one browser, and opens nothing.
+func markOf(id challenge.ID) string {
+	return hex.EncodeToString([]byte(record.Hash("tab", id.Text()))[:4])
 }
 
 // maxAsked is how many challenges a browser keeps in mind: several tabs.
@@ -274,7 +318,7 @@ func (p *portal) showWaiting(w http.ResponseWriter, r *http.Request, v *visit, c
 	to := p.wanted(waiting.Return)
 	switch waiting.State {
 	case challenge.Pending:
-		enter := p.entering(waiting)
+		enter := p.entering(claim, waiting)
 		enter.Resent = original(r).Query().Get("resent") != ""
 		p.pages.EnterCode(w, r, enter)
 		return nil
@@ -330,12 +374,12 @@ func status(w http.ResponseWriter, word, to string) error {
 }
 
 // entering is the page's view of a challenge.
-func (p *portal) entering(waiting *challenge.Waiting) page.EnterCode {
+func (p *portal) entering(claim challenge.Claim, waiting *challenge.Waiting) page.EnterCode {
 	now := p.gate.now()
 	enter := page.EnterCode{
 		Address: string(waiting.Email), Digits: waiting.Length, Link: waiting.Link,
 		Minutes: int(waiting.Expires.Sub(now) / time.Minute), ResendIn: -1,
-		Again: p.signInURL(p.wanted(waiting.Return)),
+		Again: p.signInURL(p.wanted(waiting.Return)), Ask: markOf(claim.ID),
 	}
 	if !waiting.ResendAt.IsZero() {
 		enter.ResendIn = max(0, waiting.ResendAt.Sub(now))
@@ -357,17 +401,21 @@ func (p *portal) wrongCode(w http.ResponseWriter, r *http.Request, v *visit, cla
 		waiting.AttemptsLeft = wrong.AttemptsLeft
 	case waiting.State != challenge.Pending:
 		return p.showWaiting(w, r, v, claim, waiting)
+	case !errors.Is(err, challenge.ErrMalformed):
+		return p.trouble(w, r, v, p.codeOver(err, ""))
 	}
-	enter := p.entering(waiting)
+	enter := p.entering(claim, waiting)
 	enter.Wrong, enter.Left = true, waiting.AttemptsLeft
-	p.gate.app.wrongCode(p.gate.codes.Traits().Name, requestID(r))
+	if wrong != nil || p.gate.app.mayTell(r) {
+		p.gate.app.wrongCode(p.gate.codes.Traits().Name, requestID(r))
+	}
 	p.pages.EnterCode(w, r, enter)
 	return nil
 }
 
 // codeOver is a challenge that leads nowhere any more.
 func (p *portal) codeOver(err error, back string) trouble {
-	t := trouble{provider: p.gate.codes, back: back, err: err}
+	t := trouble{provider: p.gate.codes, back: back, err: err, knock: true}
 	switch {
 	case errors.Is(err, challenge.ErrTooMany):
 		t.kind, t.outcome = page.TooManyAttempts, "too_many_attempts"
@@ -377,6 +425,8 @@ func (p *portal) codeOver(err error, back string) trouble {
 		t.kind, t.outcome = page.ChallengeStopped, "cancelled"
 	case errors.Is(err, challenge.ErrExpired), errors.Is(err, challenge.ErrPending):
 		t.kind, t.outcome = page.ChallengeExpired, "expired"
+	case errors.Is(err, challenge.ErrElsewhere):
+		t.kind, t.outcome = page.BadRequest, "elsewhere"
 	default:
 		t.kind, t.outcome = page.Unavailable, "unavailable"
 	}
@@ -385,6 +435,9 @@ func (p *portal) codeOver(err error, back string) trouble {
 
 // resend mails the same code again.
 func (p *portal) resend(w http.ResponseWriter, r *http.Request, v *visit, claim challenge.Claim) error {
+	if !v.servesPort(r) {
+		return p.trouble(w, r, v, strangePort(v))
+	}
 	begun, err := v.house.challenges.Resend(r.Context(), claim, clientIP(r.Context()))
 	switch {
 	case errors.Is(err, challenge.ErrTooSoon):
@@ -394,8 +447,7 @@ func (p *portal) resend(w http.ResponseWriter, r *http.Request, v *visit, claim 
 	case err != nil:
 		return p.trouble(w, r, v, p.codeOver(err, ""))
 	}
-	p.post(r, v, begun)
-	return p.seeOther(w, p.base+"/code?resent=1")
+	return p.answerAndPost(w, r, v, begun, p.base+"/code?resent=1&ask="+markOf(claim.ID))
 }
 
 // link is where a mailed link leads. GET consumes nothing: scanners follow

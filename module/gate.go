@@ -360,7 +360,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, why refusal) error
 	requests.failed.Inc()
 	id := requestID(r)
 	// A broken store is told now and then, not once for each request.
-	if why.err != nil && g.app.noise.Allow(clientIP(r.Context()), g.now()) {
+	if why.err != nil && g.app.mayTell(r) {
 		g.app.complain(why.err, id)
 	}
 	if why.status == http.StatusServiceUnavailable {

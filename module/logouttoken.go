@@ -26,7 +26,7 @@ func (p *portal) logoutToken(w http.ResponseWriter, r *http.Request, v *visit, p
 	ended, err := p.readLogoutToken(w, r, provider.(guest.LogoutReader))
 	if err != nil {
 		refuseLogout(w, err)
-		if p.gate.app.noise.Allow(clientIP(r.Context()), p.gate.now()) {
+		if p.gate.app.mayTell(r) {
 			p.gate.app.log.Warn("logout token refused", zap.String("provider", name),
 				zap.String("request_id", requestID(r)), zap.Error(err))
 		}

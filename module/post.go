@@ -35,14 +35,23 @@ const (
 func (p *post) send(e mail.Entry) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	e.OnDone = countMail
 	if p.closed {
-		return false
+		return !caddy.Exiting() && p.sendLate(e)
 	}
 	if p.queue == nil {
 		p.queue = mail.NewQueue(p.mailer.Send, time.Now, p.log)
 	}
-	e.OnDone = countMail
 	return p.queue.Enqueue(e)
+}
+
+// sendLate sends, by a queue of its own, what a request brings that a reload has
+// overtaken: Caddy does not wait for those.
+func (p *post) sendLate(e mail.Entry) bool {
+	queue := mail.NewQueue(p.mailer.Send, time.Now, p.log)
+	taken := queue.Enqueue(e)
+	go drain(queue, postAtReload)
+	return taken
 }
 
 func countMail(o mail.Outcome) { mails.WithLabelValues(string(o)).Inc() }

@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
+	"golang.org/x/net/publicsuffix"
 
 	"github.com/caddy-login/caddy-login/module/guest"
 )
@@ -93,9 +94,23 @@ func (p position) isNamed() bool {
 
 func namesNoHost(set caddyhttp.MatcherSet) bool {
 	return !slices.ContainsFunc(set, func(matcher any) bool {
-		_, ok := matcher.(*caddyhttp.MatchHost)
-		return ok
+		hosts, ok := matcher.(*caddyhttp.MatchHost)
+		return ok && len(*hosts) > 0 && !slices.ContainsFunc(*hosts, isAnybodys)
 	})
+}
+
+// isAnybodys reports whether a host pattern fits names that others own: a
+// wildcard must stand below a domain that somebody registered.
+func isAnybodys(host string) bool {
+	if strings.Contains(host, "{") {
+		return true
+	}
+	domain := strings.ToLower(strings.TrimPrefix(host, "*."))
+	if strings.Contains(domain, "*") {
+		return true
+	}
+	suffix, _ := publicsuffix.PublicSuffix(domain)
+	return domain != host && suffix == domain
 }
 
 // checkErrors refuses a gate among error routes: what the site serves does not

@@ -327,6 +327,22 @@ func (g *Gate) isOwn(from string, v *visit) bool {
 	return false
 }
 
+// servesPort reports whether the port that the browser names can be this site's:
+// the default one, or the one that the connection came to. Another is a
+// stranger's word, which a mail must not carry.
+func (v *visit) servesPort(r *http.Request) bool {
+	u := url.URL{Host: v.origin.hostPort}
+	if len(v.gate.origins) > 0 || u.Port() == "" {
+		return true
+	}
+	local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if !ok {
+		return false
+	}
+	_, port, err := net.SplitHostPort(local.String())
+	return err == nil && port == u.Port()
+}
+
 // requestID is the id that a page shows and the log has.
 func requestID(r *http.Request) string {
 	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)

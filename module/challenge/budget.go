@@ -63,8 +63,15 @@ func fold(e identity.Email) string {
 	return strings.ReplaceAll(local, ".", "") + "@" + domain
 }
 
-func readBudget(tx guest.Tx, e identity.Email, now time.Time) (*budget, error) {
-	b := &budget{key: budgetKind.Key(record.Hash("budget", fold(e)))}
+// readBudget reads the one of a challenge. Strangers share that of all addresses
+// that fold alike; who is familiar has the address's own, which nobody with a
+// neighbouring one can use up.
+func readBudget(tx guest.Tx, s *stored, now time.Time) (*budget, error) {
+	name := fold(s.Email)
+	if s.Familiar {
+		name = string(s.Email)
+	}
+	b := &budget{key: budgetKind.Key(record.Hash("budget", name))}
 	err := budgetKind.Get(tx, b.key, b)
 	if err != nil && !errors.Is(err, guest.ErrNotFound) {
 		return nil, err

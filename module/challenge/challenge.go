@@ -267,7 +267,8 @@ type Challenges struct {
 	ring  *seal.Ring
 	now   func() time.Time
 
-	networks            limit.Limit // of strangers
+	networks, customers limit.Limit // of strangers
+	friends             limit.Limit // networks of familiar browsers
 	strangers, familiar limit.Limit // everybody together
 	sweeper             sweeper
 }
@@ -278,6 +279,8 @@ func Open(store guest.Store, ring *seal.Ring, now func() time.Time) *Challenges 
 	return &Challenges{
 		store: store, ring: ring, now: now,
 		networks:  limit.Limit{Burst: 10, Every: time.Minute},
+		customers: limit.Limit{Burst: 50, Every: 12 * time.Second},
+		friends:   limit.Limit{Burst: 100, Every: 6 * time.Second},
 		strangers: limit.Limit{Burst: 1000, Every: time.Second / 2},
 		familiar:  limit.Limit{Burst: 1000, Every: time.Second / 2},
 	}
@@ -318,12 +321,15 @@ func (c *Challenges) Begin(ctx context.Context, a Ask) (*Begun, error) {
 func (c *Challenges) admit(network string, familiar bool) error {
 	now := c.now()
 	if familiar {
+		if !c.friends.Allow(network, now) {
+			return ErrNetwork
+		}
 		if !c.familiar.Allow("", now) {
 			return ErrBusy
 		}
 		return nil
 	}
-	if !c.networks.Allow(network, now) {
+	if !c.networks.Allow(network, now) || !c.mayCustomer(network, now) {
 		return ErrNetwork
 	}
 	if !c.strangers.Allow("", now) {
@@ -332,11 +338,22 @@ func (c *Challenges) admit(network string, familiar bool) error {
 	return nil
 }
 
+// mayCustomer counts what one customer of IPv6 asks for, who may have 65,536
+// networks: a /48.
+func (c *Challenges) mayCustomer(address string, now time.Time) bool {
+	network := limit.Network(address)
+	if !network.Addr().Is6() {
+		return true
+	}
+	wide, err := network.Addr().Prefix(48)
+	return err != nil || c.customers.Allow(wide.Addr().String(), now)
+}
+
 // charge counts a mail in the account's budget. It reads and writes the same
 // whatever the outcome.
 func (c *Challenges) charge(tx guest.Tx, s *stored, phantom bool) (Withheld, error) {
 	now := c.now()
-	b, err := readBudget(tx, s.Email, now)
+	b, err := readBudget(tx, s, now)
 	if err != nil {
 		return "", err
 	}

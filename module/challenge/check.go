@@ -116,7 +116,7 @@ func (c *Challenges) settle(ctx context.Context, h handle, fn func(guest.Tx, *st
 func (c *Challenges) try(tx guest.Tx, s *stored, id ID, code string) (verdict, err error) {
 	s.Attempts++
 	now := c.now()
-	b, err := readBudget(tx, s.Email, now)
+	b, err := readBudget(tx, s, now)
 	if err != nil {
 		return nil, err
 	}

@@ -19,13 +19,14 @@ var ErrEmail = errors.New("not a mail address")
 // ParseEmail makes the canonical form (identity.md section 2). It takes no
 // display names, comments, quoted local parts, address literals or lists, and
 // no character outside ASCII in the local part: Unicode case mapping there has
-// been a takeover. Nothing is folded: a+b@ and a@ are two addresses.
+// been a takeover; nor '%' and '!', by which mail servers send on to other
+// domains than the one that is written. Nothing is folded: a+b@ and a@ are two addresses.
 func ParseEmail(s string) (Email, error) {
 	if len(s) > 254 {
 		return "", ErrEmail
 	}
 	local, domain, found := strings.Cut(s, "@")
-	if !found || !isDotAtom(local) || len(local) > 64 {
+	if !found || !isDotAtom(local) || len(local) > 64 || strings.ContainsAny(local, "%!") {
 		return "", ErrEmail
 	}
 	domain, err := ParseDomain(domain)

@@ -35,6 +35,9 @@ type EnterCode struct {
 	Link bool
 	// Again is where to give another address; empty: Base+"/".
 	Again string
+	// Ask is handed back as the field "ask" of both forms: which of several tabs
+	// this is. Empty: no field.
+	Ask string
 }
 
 // EnterCode asks for the code, with status 200, or 422 where the last one was
