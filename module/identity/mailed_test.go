@@ -143,3 +143,46 @@ func TestConsentIsKeptWithTheAccount(t *testing.T) {
 		}
 	}
 }
+
+// counting is a Tx that counts what is read.
+type counting struct {
+	guest.Tx
+	reads int
+}
+
+func (c *counting) Get(key []byte) ([]byte, error) {
+	c.reads++
+	return c.Tx.Get(key)
+}
+
+// How much of the store is read tells nobody whether an address is known.
+func TestMayProveReadsTheSameOfEverybody(t *testing.T) {
+	store := logintest.Store(t)
+	mustProve(t, store, proof("known@example.com"))
+	disabled := mustProve(t, store, proof("disabled@example.com")).Person.User
+	disabled.State = identity.Disabled
+	if err := store.Update(context.Background(), func(tx guest.Tx) error { return identity.WriteUser(tx, &disabled) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		email  identity.Email
+		signUp func(identity.Email) bool
+		want   bool
+	}{
+		{"known@example.com", nobody, true}, {"known@example.com", everyone, true},
+		{"disabled@example.com", everyone, false},
+		{"unknown@example.com", everyone, true}, {"unknown@example.com", nobody, false},
+	} {
+		err := store.View(context.Background(), func(tx guest.Tx) error {
+			counted := &counting{Tx: tx}
+			may, err := identity.MayProve(counted, c.email, c.signUp)
+			if may != c.want || counted.reads != 2 {
+				t.Errorf("%s may: %v after %d reads", c.email, may, counted.reads)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -300,6 +302,126 @@ func TestSignInByMailNeedsASiteOfAName(t *testing.T) {
 	} {
 		if out, err := s.TryReload(refused.caddyfile); err == nil || !strings.Contains(out+s.Log(), refused.cure) {
 			t.Errorf("%v without %q:\n%s", err, refused.cure, out)
+		}
+	}
+}
+
+// In another browser than the one that asked, the link does what the operator
+// chose: the right number lets the waiting browser in, and a wrong one nobody.
+func TestNumberPickedElsewhereLetsTheWaitingBrowserIn(t *testing.T) {
+	s := playMail(t, strings.Replace(byMail, "login email {", "login {\n\t\temail {\n\t\t\tcross_device match\n\t\t}", 1))
+	for _, right := range []bool{true, false} {
+		waits, opens := e2e.NewVisitor(t), e2e.NewVisitor(t)
+		waiting := s.ask(t, waits, fmt.Sprintf("ada.%t@example.com", right), "/in")
+		number := regexp.MustCompile(`<p class="big">(\d\d)</p>`).FindStringSubmatch(waiting.Body)
+		if number == nil {
+			t.Fatalf("no number on the page that waits:\n%s", waiting.Body)
+		}
+		letter := s.box.Next(20 * time.Second)
+		if strings.Contains(letter.Text, " "+number[1]+" ") {
+			t.Error("the number stands in the mail")
+		}
+		choices := opens.Get(letter.Link())
+		picked := number[1]
+		if !right {
+			picked = another(t, choices, picked)
+		}
+		answer := postToken(t, opens, choices, "number", picked)
+		if s.isIn(opens) {
+			t.Fatal("picking signed in where the link was opened")
+		}
+		mustBe(t, waits.FollowOn(waits.Get(s.site+"/.login/code")), map[bool]int{true: http.StatusOK, false: http.StatusForbidden}[right])
+		if s.isIn(waits) != right || (answer.StatusCode == http.StatusOK) != right {
+			t.Errorf("right %t: the waiting browser is in: %t, told %d", right, s.isIn(waits), answer.StatusCode)
+		}
+	}
+}
+
+// another is a number on the page that is not this one.
+func another(t *testing.T, page e2e.Answer, than string) string {
+	t.Helper()
+	for _, found := range regexp.MustCompile(`name="number" value="(\d\d)"`).FindAllStringSubmatch(page.Body, -1) {
+		if found[1] != than {
+			return found[1]
+		}
+	}
+	t.Fatalf("no other number on the page:\n%s", page.Body)
+	return ""
+}
+
+func TestLinkThatMaySignsInWhereItIsOpened(t *testing.T) {
+	s := playMail(t, strings.Replace(byMail, "login email {", "login {\n\t\temail {\n\t\t\tcross_device allow\n\t\t}", 1))
+	asks, opens := e2e.NewVisitor(t), e2e.NewVisitor(t)
+	s.ask(t, asks, "ada@example.com", "/in")
+	page := opens.Get(s.box.Link())
+	if s.isIn(opens) {
+		t.Fatal("a GET signed in")
+	}
+	in := opens.FollowOn(postToken(t, opens, page, "", ""))
+	mustBe(t, in, http.StatusOK)
+	if !s.isIn(opens) || s.isIn(asks) {
+		t.Errorf("in where it was opened: %t, where it was asked for: %t", s.isIn(opens), s.isIn(asks))
+	}
+}
+
+// postToken posts the token of a page to the link, and one more field.
+func postToken(t *testing.T, visitor *e2e.Visitor, page e2e.Answer, name, value string) e2e.Answer {
+	t.Helper()
+	token := regexp.MustCompile(`name="token" value="([^"]+)"`).FindStringSubmatch(page.Body)
+	if token == nil {
+		t.Fatalf("no token on the page:\n%s", page.Body)
+	}
+	to := *page.Request.URL
+	to.RawQuery = ""
+	r := visitor.Request(http.MethodPost, to.String(), url.Values{"token": {token[1]}, name: {value}}.Encode())
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Origin", to.Scheme+"://"+to.Host)
+	return visitor.Do(r)
+}
+
+// What the operator named is on the pages and in the mail, in the language of
+// who reads them.
+func TestBrandAndLanguageOfASite(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{
+		"logo.svg":  `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><rect width="1" height="1"/></svg>`,
+		"login.css": `h1 { letter-spacing: 1px }`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	branded := strings.Replace(byMail, "allow /public", fmt.Sprintf("pages {\n\t\t\ttitle \"Ada's wiki\"\n\t\t\taccent 00aa66\n\t\t\tlogo %[1]s/logo.svg\n\t\t\tstyle %[1]s/login.css\n\t\t}\n\t\tallow /public", dir), 1)
+	s := playMail(t, branded)
+	visitor := e2e.NewVisitor(t)
+	r := visitor.Navigation(s.site + "/.login/")
+	r.Header.Set("Accept-Language", "de-AT, en;q=0.5")
+	page := visitor.Do(r)
+	mustBe(t, page, http.StatusOK)
+	for _, want := range []string{"Ada&#39;s wiki", `lang="de"`, "Anmelden"} {
+		if !strings.Contains(page.Body, want) {
+			t.Errorf("no %s on the page:\n%s", want, page.Body)
+		}
+	}
+	kinds := map[string]bool{}
+	for _, asset := range regexp.MustCompile(`(?:href|src)="(/\.login/assets/[^"]+)"`).FindAllStringSubmatch(page.Body, -1) {
+		got := visitor.Get(s.site + asset[1])
+		mustBe(t, got, http.StatusOK)
+		kinds[got.Header.Get("Content-Type")] = true
+	}
+	if !kinds["image/svg+xml"] || !kinds["text/css; charset=utf-8"] {
+		t.Errorf("served %v", kinds)
+	}
+	for caddyfile, cure := range map[string]string{
+		strings.Replace(branded, "accent 00aa66", "accent greenish", 1):                         "write a colour like",
+		strings.Replace(branded, "accent 00aa66", "language tlh", 1):                            "choose one of en",
+		strings.Replace(branded, "accent 00aa66", "templates "+dir, 1):                          "unknown template",
+		strings.Replace(branded, "logo "+dir+"/logo.svg", "logo "+dir+"/login.css", 1):          "use an SVG, PNG",
+		strings.Replace(branded, "style "+dir+"/login.css", "style "+dir+"/nowhere.css", 1):     "name a file that Caddy may read",
+		strings.Replace(branded, "mail smtp {$SMTP} {", "mail smtp {$SMTP} {\n\t\t\ttls no", 1): "tls",
+	} {
+		if out, err := s.TryReload(caddyfile); err == nil || !strings.Contains(out+s.Log(), cure) {
+			t.Errorf("%v without %q:\n%s", err, cure, out)
 		}
 	}
 }
