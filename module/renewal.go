@@ -100,7 +100,7 @@ func (v *visit) prove(r *http.Request) error {
 		return nil
 	}
 	one.wait(r.Context(), now)
-	v.live = nil
+	v.live, v.held = nil, nil
 	return v.recognise(r)
 }
 
@@ -282,9 +282,10 @@ func (r *renewals) tidy(now time.Time) {
 // renew asks the provider, and keeps or ends what it says.
 func (k *known) renew(ctx context.Context, h *house, one *renewing) (err error) {
 	defer func() {
-		// Outside of a request a guest's panic would end the whole server.
+		// Outside of a request a guest's panic would end the whole server. Its
+		// value may hold anything.
 		if v := recover(); v != nil {
-			err = fmt.Errorf("renewing tokens: %v", v)
+			err = fmt.Errorf("renewing tokens: panic of a %T", v)
 		}
 	}()
 	grant, err := h.sessions.Grant(ctx, k.live.Key)
