@@ -25,11 +25,12 @@ bench:
 	go run ./plugin/caddy/bench
 
 # The end-to-end tests build Caddy with the race detector, too. Their own
-# limits are 30 s a step; the timeout here is for what hangs.
+# limits are 30 s a step; the timeout here is for what hangs. Tests that run
+# beside each other are those that wait for a clock.
 test: tools lint
 	@mkdir -p $(dir $(LOG))
 	@status=0; \
-	go test -race -v -timeout 30m ./... 2>&1 | tee $(LOG) || status=$$?; \
+	go test -race -v -parallel 8 -timeout 45m ./... 2>&1 | tee $(LOG) || status=$$?; \
 	.ci/summary $(LOG) && exit $$status
 
 lint:

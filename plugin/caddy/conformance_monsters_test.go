@@ -92,6 +92,7 @@ func (s *siege) meet(t *testing.T, provider, endpoint string, row logintest.Row)
 // TestInventedKeysCostOneRequestInAWhile has an issuer name keys that it does
 // not have, and change its keys in the midst of that.
 func TestInventedKeysCostOneRequestInAWhile(t *testing.T) {
+	t.Parallel() // keys are asked for once in half a minute
 	s := besiege(t, strings.NewReplacer("\tdebug\n", "", "\tlog\n", "").Replace(besieged))
 	from := fromElsewhere(t)
 	s.mustEnter(t, "ada")

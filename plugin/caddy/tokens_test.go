@@ -98,6 +98,7 @@ func (s *stage) killAndRestart() {
 // Tokens are renewed half a minute after a sign-in at the earliest, and here
 // they are always late: it takes that long.
 func TestRenewedTokenReachesTheAppAndADisabledPersonIsOut(t *testing.T) {
+	t.Parallel() // twice half a minute
 	issuer := logintest.NewIssuer(t)
 	issuer.TokenLife = 20 * time.Second
 	s := playIssuer(t, issuer, forwarding)
