@@ -92,12 +92,12 @@ func checkErrorRoutes(server *caddyhttp.Server) error {
 			continue
 		}
 		for _, upstream := range upstreams(server, caddyhttp.RouteList{site}) {
-			protected[upstream] = true
+			protected[upstream.plain] = true
 		}
 	}
 	for _, upstream := range upstreams(server, server.Errors.Routes) {
-		if protected[upstream] || upstream == dynamic && len(protected) > 0 {
-			return fmt.Errorf("handle_errors forwards to %s, which login protects: requests that were refused would reach it; %w", upstream, errErrorPage)
+		if protected[upstream.plain] || upstream.plain == dynamic && len(protected) > 0 {
+			return fmt.Errorf("handle_errors forwards to %s, which login protects: requests that were refused would reach it; %w", upstream.written, errErrorPage)
 		}
 	}
 	return nil
@@ -126,7 +126,7 @@ const dynamic = "dynamic upstreams"
 
 // upstreams are the addresses that routes of a server forward to, also by way
 // of named routes.
-func upstreams(server *caddyhttp.Server, routes caddyhttp.RouteList) []string {
+func upstreams(server *caddyhttp.Server, routes caddyhttp.RouteList) []upstream {
 	f := forwards{server: server, invoked: make(map[string]bool)}
 	f.follow(routes)
 	return f.to
@@ -135,8 +135,16 @@ func upstreams(server *caddyhttp.Server, routes caddyhttp.RouteList) []string {
 type forwards struct {
 	server  *caddyhttp.Server
 	invoked map[string]bool // named routes, each followed once
-	to      []string
+	to      []upstream
 }
+
+// upstream is an address as it is compared, and as it was written.
+type upstream struct{ plain, written string }
+
+func (f *forwards) add(dial string) { f.to = append(f.to, upstream{plain(dial), dial}) }
+
+// onRequest is an upstream that only a request finds.
+func (f *forwards) onRequest() { f.to = append(f.to, upstream{dynamic, dynamic}) }
 
 func (f *forwards) follow(routes caddyhttp.RouteList) {
 	for _, route := range routes {
@@ -162,10 +170,10 @@ func (f *forwards) follow(routes caddyhttp.RouteList) {
 
 func (f *forwards) proxy(h *reverseproxy.Handler) {
 	for _, upstream := range h.Upstreams {
-		f.to = append(f.to, plain(upstream.Dial))
+		f.add(upstream.Dial)
 	}
 	if h.DynamicUpstreams != nil {
-		f.to = append(f.to, dynamic)
+		f.onRequest()
 	}
 }
 
@@ -215,10 +223,10 @@ func (f *forwards) read(raw json.RawMessage) {
 		return
 	}
 	if dial := word(members["dial"]); dial != "" {
-		f.to = append(f.to, plain(dial))
+		f.add(dial)
 	}
 	if members["dynamic_upstreams"] != nil {
-		f.to = append(f.to, dynamic)
+		f.onRequest()
 	}
 	if word(members["handler"]) == "invoke" {
 		f.invoke(word(members["name"]))

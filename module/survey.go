@@ -126,7 +126,7 @@ func (p position) checkErrors() error {
 		return errors.New("login stands in handle_errors, where it protects nothing: put it directly into the site")
 	}
 	if forwarded := upstreams(p.server, p.server.Errors.Routes); len(forwarded) > 0 {
-		return fmt.Errorf("handle_errors forwards to %s, and login stands in a named route, which can't keep forged headers from there: write login into the site itself, or answer errors with respond or file_server", forwarded[0])
+		return fmt.Errorf("handle_errors forwards to %s, and login stands in a named route, which can't keep forged headers from there: write login into the site itself, or answer errors with respond or file_server", forwarded[0].written)
 	}
 	return nil
 }

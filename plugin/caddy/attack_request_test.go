@@ -220,7 +220,7 @@ func TestSmuggledRequestsNeverReachTheApp(t *testing.T) {
 		"chunk extension":       "POST /public/ HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n0;\n\r\n\r\n" + inner,
 		"bare LF":               "GET /public/ HTTP/1.1\r\nHost: app.test\r\nX: a\nRemote-User: forged\r\n\r\n",
 		"bare CR":               "GET /public/ HTTP/1.1\r\nHost: app.test\r\nX: a\rRemote-User: forged\r\n\r\n",
-		"folded line":           "GET /public/ HTTP/1.1\r\nHost: app.test\r\nX: a\r\n Remote-User: b\r\nRemote-User:\r\n\tforged\r\n\r\n",
+		"folded line":           "GET /public/ HTTP/1.1\r\nHost: app.test\r\nX: a\r\n Remote-User: folded\r\nRemote-User:\r\n\tforged\r\n\r\n",
 		"NUL in a value":        "GET /public/ HTTP/1.1\r\nHost: app.test\r\nRemote-User: for\x00ged\r\n\r\n",
 		"NUL in a name":         "GET /public/ HTTP/1.1\r\nHost: app.test\r\nRemote-User\x00: forged\r\n\r\n",
 		"space in a name":       "GET /public/ HTTP/1.1\r\nHost: app.test\r\nRemote-User : forged\r\n\r\n",
@@ -243,7 +243,7 @@ func TestSmuggledRequestsNeverReachTheApp(t *testing.T) {
 		_, _ = io.Copy(io.Discard, wire) // however it ends, the app tells
 		for _, r := range s.app.Requests() {
 			head, _, _ := strings.Cut(r.Raw, "\r\n\r\n")
-			if r.Target == "/smuggled" || strings.Contains(head, "\r\nRemote-User: b") || strings.Contains(strings.ToLower(r.Raw), "forged") {
+			if r.Target == "/smuggled" || strings.Contains(head, "\r\nRemote-User: folded") || strings.Contains(strings.ToLower(r.Raw), "forged") {
 				t.Errorf("%s: the app received\n%s", what, r.Raw)
 			}
 		}

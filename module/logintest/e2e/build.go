@@ -54,7 +54,7 @@ func compile(pkg string) (string, error) {
 	}
 	program := filepath.Join(dir, filepath.Base(pkg)+"-"+filepath.Base(filepath.Dir(pkg)))
 	args := []string{"build", "-o", program}
-	if raced {
+	if Raced {
 		args = append(args, "-race")
 	}
 	out, err := exec.Command("go", append(args, pkg)...).CombinedOutput()

@@ -2,6 +2,6 @@
 
 package e2e
 
-// raced is whether the tests run with the race detector; what they build then
+// Raced is whether the tests run with the race detector; what they build then
 // has it, too.
-const raced = true
+const Raced = true
