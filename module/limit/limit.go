@@ -22,7 +22,7 @@ type Limit struct {
 // bucket is full again at `full`; each try moves that by Every.
 type bucket struct{ full time.Time }
 
-// maxNetworks bounds the memory: some 5 MB.
+// maxNetworks bounds the memory: some 8 MB.
 const maxNetworks = 1 << 16
 
 // Allow reports whether the network of this address may try at now, and counts

@@ -65,7 +65,7 @@ func measure(s settings) (_ *results, err error) {
 		b.stop()
 		err = errors.Join(err, os.RemoveAll(b.dir))
 	}()
-	for _, part := range []func() error{b.prepare, b.allCores, b.oneCore, b.measureLogIns} {
+	for _, part := range []func() error{b.prepare, b.allCores, b.oneCore, b.measureLogIns, b.measureFlood} {
 		if err := part(); err != nil {
 			return nil, err
 		}
@@ -289,13 +289,18 @@ func (b *bench) warmUp(arms []*arm) error {
 
 // turn is one arm's turn, with the account of all who took part in it.
 func (b *bench) turn(a *arm) (*turn, error) {
+	return b.turnBeside(a, func() error { return nil })
+}
+
+// turnBeside is a turn while something else is done, and ends with both.
+func (b *bench) turnBeside(a *arm, beside func() error) (*turn, error) {
 	var before, after usage
 	var out outcome
 	var at seen
 	err := cmp.Or(
 		b.app.ask("/begin", a.expect, nil),
 		a.usage(&before),
-		b.load.ask("/run", a.order, &out),
+		b.run(a.order, &out, beside),
 		a.usage(&after),
 		b.app.ask("/end", struct{}{}, &at),
 	)
@@ -310,6 +315,13 @@ func (b *bench) turn(a *arm) (*turn, error) {
 		Allocated: float64(used.Allocated) / n, Allocations: float64(used.Allocations) / n,
 		Requests: out.Answers, fault: a.fault(out, at),
 	}, nil
+}
+
+func (b *bench) run(o order, out *outcome, beside func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- beside() }()
+	err := b.load.ask("/run", o, out)
+	return errors.Join(err, <-done)
 }
 
 func (a *arm) usage(u *usage) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 
 // TestBenchRuns runs all of it, for moments: so that it can't rot unseen.
 func TestBenchRuns(t *testing.T) {
-	s, err := readSettings([]string{"-rounds", "1", "-seconds", "0.1", "-conns", "2"})
+	s, err := readSettings([]string{"-rounds", "1", "-seconds", "0.1", "-conns", "2", "-flood", "300"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +43,7 @@ func TestBenchRuns(t *testing.T) {
 	if err := r.print(&table); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(table.String(), "not measured") || len(r.Targets) != 14 {
+	if strings.Contains(table.String(), "not measured") || len(r.Targets) != 17 {
 		t.Errorf("something was not measured:\n%s", table.String())
 	}
 	if _, err := json.Marshal(r); err != nil {
@@ -145,7 +146,7 @@ func TestRatiosAreOfOneRound(t *testing.T) {
 
 func TestWrongFlagsAreRefused(t *testing.T) {
 	for _, args := range [][]string{
-		{"now"}, {"-rounds", "0"}, {"-seconds", "0"}, {"-conns", "151"}, {"-url", "http://a"}, {"-url", "https://a", "-app", "b:1", "-cookie", "c=d"},
+		{"now"}, {"-rounds", "0"}, {"-seconds", "0"}, {"-conns", "151"}, {"-flood", "0"}, {"-url", "http://a"}, {"-url", "https://a", "-app", "b:1", "-cookie", "c=d"},
 	} {
 		if err := execute(args, io.Discard); err == nil {
 			t.Errorf("%q was taken", args)
@@ -173,13 +174,16 @@ func TestLessIsAMeasurement(t *testing.T) {
 }
 
 // TestWarmLogInMakesOneCallAndTwoUpdates: to spend the attempt, and to let the
-// person in. What the provider says of itself is fetched once.
+// person in. What the provider says of itself is fetched once. By email there is
+// one update more, to begin with, and no call.
 func TestWarmLogInMakesOneCallAndTwoUpdates(t *testing.T) {
 	r := measuredLogIns(t)
 	type counts struct{ updates, discovery, keys, token, userinfo float64 }
 	for name, want := range map[string]counts{
 		logInCold: {2, 1, 1, 1, 0}, logInFirst: {2, 0, 0, 1, 0}, logInReturn: {2, 0, 0, 1, 0},
 		logInLean: {2, 0, 0, 1, 0}, logInKeep: {2, 0, 0, 1, 0}, logInRequest: {}, logInOut: {updates: 1}, logInOutKeep: {updates: 1},
+		logInAsk: {updates: 1}, logInAskNone: {updates: 1}, logInAskAgain: {updates: 1}, logInPages: {},
+		logInWrong: {updates: 1}, logInWrongNone: {updates: 1}, logInCode: {updates: 2}, logInCodeAgain: {updates: 2},
 	} {
 		turns := r.row(name).Turns
 		if len(turns) != 1 {
@@ -196,17 +200,23 @@ func TestWarmLogInMakesOneCallAndTwoUpdates(t *testing.T) {
 	}
 }
 
+// TestNoMailCostsTheStoreWhatAMailDoes: else the disk would tell who is known.
+func TestNoMailCostsTheStoreWhatAMailDoes(t *testing.T) {
+	r := measuredLogIns(t)
+	for of, to := range map[string]string{logInAskNone: logInAsk, logInWrongNone: logInWrong} {
+		none, mailed := r.row(of).Turns[0].Store, r.row(to).Turns[0].Store
+		for _, what := range []int{updates, views, puts, deletes, reads} {
+			if none[what] != mailed[what] {
+				t.Errorf("%s: %v, %s: %v", of, none, to, mailed)
+			}
+		}
+	}
+}
+
 // measuredLogIns are those of one round, of two people.
 func measuredLogIns(t *testing.T) *logIns {
 	t.Helper()
-	s, err := readSettings([]string{"-rounds", "1", "-conns", "2"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &bench{settings: s, results: newResults(s), dir: t.TempDir()}
-	if err := b.prepare(); err != nil {
-		t.Fatal(err)
-	}
+	b := prepared(t, "-rounds", "1", "-conns", "2")
 	if err := b.measureLogIns(); err != nil {
 		t.Fatal(err)
 	}
@@ -214,6 +224,105 @@ func measuredLogIns(t *testing.T) *logIns {
 		t.Error(fault)
 	}
 	return b.results.LogIns
+}
+
+func prepared(t *testing.T, args ...string) *bench {
+	t.Helper()
+	s, err := readSettings(args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{settings: s, results: newResults(s), dir: t.TempDir()}
+	if err := b.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Everybody together may ask for a thousand codes at once, and for two more a
+// second. The visitors asked for one each.
+func TestFloodIsTurnedAway(t *testing.T) {
+	b := prepared(t, "-rounds", "1", "-conns", "2", "-seconds", "0.1", "-flood", "1500")
+	began := time.Now()
+	if err := b.measureFlood(); err != nil {
+		t.Fatal(err)
+	}
+	for _, fault := range b.results.Faults {
+		t.Error(fault)
+	}
+	f, most := b.results.Flood, 1000+2*int64(time.Since(began).Seconds()+1)
+	if f.Asks != 1500 || f.Admitted < 998 || f.Admitted > most {
+		t.Errorf("of %d asks %d were admitted, at most %d may be", f.Asks, f.Admitted, most)
+	}
+	if grown := f.After.Alive - f.Before.Alive; f.Before.Alive == 0 || f.Before.Disk == 0 || grown > mostHeap || f.After.Disk > mostDisk {
+		t.Errorf("the flood left %+v of %+v", f.After, f.Before)
+	}
+}
+
+// What the flood costs beside plain reverse_proxy is the flood's; what more it
+// costs beside the signed-in is theirs.
+func TestCostBesideAFloodIsWithoutTheFloods(t *testing.T) {
+	r := floodRound{
+		asks:  100,
+		plain: &turn{CPU: 50, Requests: 1000}, plainBeside: &turn{CPU: 75, Requests: 800},
+		signedIn: &turn{CPU: 60, Requests: 900}, signedInBeside: &turn{CPU: 110, Requests: 500},
+	}
+	if r.ask() != 200 || r.quiet() != 60 || r.beside() != 70 {
+		t.Errorf("an ask costs %g, a request %g and beside them %g", r.ask(), r.quiet(), r.beside())
+	}
+}
+
+func TestMailForWhoAskedForNoneDoesNotCount(t *testing.T) {
+	told := map[string]string{"ada@example.com": "123456", "eve@elsewhere.test": "654321"}
+	server := httptest.NewServer(answers(func(int) (map[string]string, error) { return told, nil }))
+	defer server.Close()
+	l := &lobby{proxy: &proxy{process: &process{control: server.URL}}}
+	ada := &caller{subject: "ada", site: &site{domain: invited}, waits: true}
+	eve := &caller{subject: "eve", site: &site{domain: uninvited}}
+	if l.collect([]*caller{ada, eve}) == nil {
+		t.Error("eve's mail was taken for hers")
+	}
+	delete(told, "eve@elsewhere.test")
+	ada.code, ada.waits = "", true
+	if err := l.collect([]*caller{ada, eve}); err != nil {
+		t.Fatal(err)
+	}
+	if ada.isMailed() != nil || ada.isNotMailed() == nil || eve.isMailed() == nil || eve.isNotMailed() != nil {
+		t.Errorf("ada has %q, eve %q", ada.code, eve.code)
+	}
+}
+
+func TestBoxHoldsTheLastCodes(t *testing.T) {
+	b := newBox()
+	for i := range kept + 10 {
+		b.put(fmt.Sprintf("u%d@example.com", i), "111111")
+	}
+	b.put("u0@example.com", "222222")
+	codes, err := b.fetch(kept)
+	if err != nil || len(codes) != kept || codes["u0@example.com"] != "222222" {
+		t.Errorf("%d codes, the last is %q (error: %v)", len(codes), codes["u0@example.com"], err)
+	}
+	fetched := make(chan map[string]string)
+	go func() {
+		codes, _ := b.fetch(2)
+		fetched <- codes
+	}()
+	b.put("a@example.com", "1")
+	b.put("b@example.com", "2")
+	if codes := <-fetched; len(codes) != 2 {
+		t.Errorf("waited for two codes, %d came", len(codes))
+	}
+}
+
+func TestMailWithoutACodeIsNone(t *testing.T) {
+	for text, code := range map[string]string{
+		"Sign in\n\n@app.test #123456": "123456", "@app.test #1234567890": "1234567890", "Sign in #1\n\nBye": "", "": "",
+	} {
+		err := new(mailer).Send(context.Background(), guest.Message{To: "ada@example.com", Text: text})
+		if got := codeOf(text); got != code || (err == nil) != (code != "") {
+			t.Errorf("%q: code %q, error %v", text, got, err)
+		}
+	}
 }
 
 func TestLogInAsSomebodyElseDoesNotCount(t *testing.T) {

@@ -24,9 +24,12 @@ type caller struct {
 	browser *http.Client
 	// wanders: follows what leads on within the site.
 	wanders bool
-	next    string // where the browser is sent
-	cookie  string // the session's value
-	id      string // Remote-User
+	next    string            // where the browser is sent
+	cookie  string            // the session's value
+	id      string            // Remote-User
+	told    map[string]string // what the app is told of them
+	waits   bool              // for a mail
+	code    string            // from their last mail
 }
 
 func newCaller(s *site, subject string, number int) (*caller, error) {
@@ -124,6 +127,7 @@ func (c *caller) land() error {
 	if c.id = received.Get("Remote-User"); c.id == "" {
 		return errors.New("the app was not told who there is")
 	}
+	c.told = toldOf(received)
 	for _, cookie := range c.browser.Jar.Cookies(res.Request.URL) {
 		if cookie.Name == "login" {
 			c.cookie = cookie.Value

@@ -41,9 +41,26 @@
 // What Badger rewrites every few thousand log-ins falls into single rounds and
 // shows in no median.
 //
+// By email there is no provider: in its stead people ask for a code, and come
+// back by typing it. Their mail is written and goes through the queue, to a
+// mailer in memory, and belongs to the cost of asking. Who is not invited gets
+// none and must be told the same at the same cost: CPU and store are compared
+// within rounds.
+//
 // Somebody new to the app must be new to it, somebody known the same as before,
 // and a session that was signed out must not work: else nothing counts. This
 // Caddy gets no ballast: the figures are an operator's.
+//
+// # A flood
+//
+// Strangers ask for codes, each from a network of its own (X-Forwarded-For, from
+// a trusted proxy) and for an address of its own, at first as many as -flood
+// says, as fast as they are answered: what that leaves in memory and on disk is
+// weighed as soon as the last one has its answer. Then signed-in visitors are
+// measured with a flood beside them and without, and so is a plain reverse_proxy
+// in the same process: what a flood adds to that is taken for its own CPU, and
+// taken off what it adds to the signed-in. So what shared processors and caches
+// cost both of them shows in neither.
 //
 // # Garbage collection
 //

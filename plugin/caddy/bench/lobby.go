@@ -82,21 +82,27 @@ http://localhost:{$PORT_TLS} {
 	}
 	import site
 }
+http://localhost:{$PORT_MAIL} {` + mailSite + `	import site
+}
 `
 
 // lobby is where people come to sign in, and where all of it is counted.
 type lobby struct {
 	proxy                   *proxy
 	usual, lean, keep, anew *site
-	providers               []*http.Server
-	callers                 int               // so far
-	met                     map[string]string // who they are to the app, by subject
+	// mail is entered by email; nobody is the same site for whom it mails
+	// nothing.
+	mail, nobody *site
+	providers    []*http.Server
+	callers      int               // so far
+	met          map[string]string // who they are to the app, by subject
 }
 
 // site is one of the lobby's.
 type site struct {
 	name    string
 	address string // host:port
+	domain  string // where its people have their addresses
 	issuer  *logintest.Issuer
 	// stranger is a browser that keeps nothing and goes nowhere by itself.
 	stranger *http.Client
@@ -112,7 +118,7 @@ func (b *bench) openLobby() (_ *lobby, err error) {
 			l.close()
 		}
 	}()
-	ports, err := freePorts(4)
+	ports, err := freePorts(5)
 	if err != nil {
 		return nil, err
 	}
@@ -132,10 +138,12 @@ func (b *bench) openLobby() (_ *lobby, err error) {
 	stranger := newStranger(authority)
 	l.usual, l.lean = newSite("usual", ports[0], plain, stranger), newSite("lean", ports[1], plain, stranger)
 	l.keep, l.anew = newSite("keep", ports[2], plain, stranger), newSite("anew", ports[3], secure, stranger)
+	l.mail, l.nobody = newMailSites(ports[4], plain, stranger)
 	register(plain, l.usual, l.lean, l.keep)
 	register(secure, l.anew)
 	l.proxy, err = b.startProxy(launch{name: "lobby", port: ports[0], caddyfile: lobbySites, env: []string{
 		fmt.Sprintf("PORT_LEAN=%d", ports[1]), fmt.Sprintf("PORT_KEEP=%d", ports[2]), fmt.Sprintf("PORT_TLS=%d", ports[3]),
+		fmt.Sprintf("PORT_MAIL=%d", ports[4]),
 		"STORE=" + filepath.Join(b.dir, "lobby"), "BENCH_SECRET=" + clientSecret,
 		"ISSUER=" + plain.Issuer, "ISSUER_TLS=" + secure.Issuer, rootsVariable + "=" + roots,
 	}})
@@ -176,7 +184,15 @@ func register(issuer *logintest.Issuer, sites ...*site) {
 }
 
 func newSite(name string, port int, issuer *logintest.Issuer, stranger *http.Client) *site {
-	return &site{name: name, address: fmt.Sprintf("localhost:%d", port), issuer: issuer, stranger: stranger}
+	return &site{name: name, address: fmt.Sprintf("localhost:%d", port), domain: invited, issuer: issuer, stranger: stranger}
+}
+
+// newMailSites are one site, for who gets mail and for who gets none. The
+// provider has no part in it, and its calls are counted to show that.
+func newMailSites(port int, issuer *logintest.Issuer, stranger *http.Client) (mail, nobody *site) {
+	mail, nobody = newSite("mail", port, issuer, stranger), newSite("nobody", port, issuer, stranger)
+	nobody.domain = uninvited
+	return mail, nobody
 }
 
 func newStranger(authority *x509.Certificate) *http.Client {
@@ -214,7 +230,7 @@ func (l *lobby) newcomers(s *site, n int) ([]*caller, error) {
 		s.newest++
 		subject := fmt.Sprintf("%s-%d", s.name, s.newest)
 		s.issuer.Person(logintest.Person{
-			Subject: subject, Name: "A Visitor", Email: subject + "@example.com", EmailVerified: true,
+			Subject: subject, Name: "A Visitor", Email: subject + "@" + s.domain, EmailVerified: true,
 			Groups: []string{"staff", "engineering", "on-call"},
 		})
 		subjects = append(subjects, subject)

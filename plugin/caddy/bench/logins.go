@@ -15,8 +15,10 @@ import (
 // Caddy, with a provider that is called and a store that is written, one
 // person after the other.
 type logIns struct {
-	// People is how many sign in, or out, in one turn.
+	// People is how many sign in, or out, in one turn, and ByMail how many do by
+	// email.
 	People int         `json:"people"`
+	ByMail int         `json:"people_by_email"`
 	Rows   []*logInRow `json:"rows"`
 	// Ratios are of CPU, within rounds.
 	Ratios []logInRatio `json:"cpu_ratios"`
@@ -37,7 +39,8 @@ type logInRatio struct {
 // logInCost is what one person cost, on average of a turn.
 type logInCost struct {
 	// CPU is our process's own, of which Parts is each step's; the rest is what
-	// it did while the person was at the provider. Milliseconds.
+	// it did while the person was at the provider, or their mail on its way.
+	// Milliseconds.
 	CPU   float64    `json:"cpu_ms"`
 	Parts [3]float64 `json:"steps_cpu_ms"`
 
@@ -138,7 +141,7 @@ func (l *lobby) departures() []*occasion {
 // measureLogIns has people sign in and out. What goes wrong is a fault, and
 // the end of it.
 func (b *bench) measureLogIns() error {
-	r := &logIns{People: b.conns}
+	r := &logIns{People: b.conns, ByMail: byMailAtOnce(b.conns, b.rounds)}
 	b.results.LogIns = r
 	defer b.stop()
 	if err := b.startOthers(mask{}); err != nil {
@@ -165,17 +168,31 @@ func (l *lobby) rounds(r *logIns, n int) error {
 	for _, o := range append(l.arrivals(), l.departures()...) {
 		r.row(o.name) // in this order, whatever theirs is
 	}
+	for _, name := range byMailNames {
+		r.row(name)
+	}
 	for range n {
 		arrivals := l.arrivals()
 		rand.Shuffle(len(arrivals), func(i, j int) { arrivals[i], arrivals[j] = arrivals[j], arrivals[i] })
-		for _, o := range append(arrivals, l.departures()...) {
-			cost, err := l.turn(o, r.People)
-			if err != nil {
-				return fmt.Errorf("%s: %w", o.name, err)
-			}
-			row := r.row(o.name)
-			row.Turns = append(row.Turns, cost)
+		if err := l.count(r, append(arrivals, l.departures()...), r.People); err != nil {
+			return err
 		}
+		if err := l.count(r, l.byMail(), r.ByMail); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// count adds a turn of each occasion to its row.
+func (l *lobby) count(r *logIns, all []*occasion, people int) error {
+	for _, o := range all {
+		cost, err := l.turn(o, people)
+		if err != nil {
+			return fmt.Errorf("%s: %w", o.name, err)
+		}
+		row := r.row(o.name)
+		row.Turns = append(row.Turns, cost)
 	}
 	return nil
 }
@@ -199,6 +216,11 @@ func (l *lobby) introduce(r *logIns) error {
 	r.row(logInCold).Turns = []*logInCost{cold}
 	if _, err := at(l.usual, r.People); err != nil {
 		return fmt.Errorf("introducing people: %w", err)
+	}
+	for _, o := range l.byMail() {
+		if _, err := l.turn(o, r.ByMail); err != nil {
+			return fmt.Errorf("introducing people, %s: %w", o.name, err)
+		}
 	}
 	return nil
 }
@@ -244,6 +266,9 @@ func (l *lobby) turn(o *occasion, n int) (*logInCost, error) {
 	}
 	before.cpu = l.cpu()
 	parts, err := l.walk(o.steps, callers)
+	if err == nil && (o.site == l.mail || o.site == l.nobody) {
+		err = l.collect(callers)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -321,6 +346,7 @@ func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Mi
 var logInPairs = [][2]string{
 	{logInFirst, logInReturn}, {logInLean, logInReturn}, {logInKeep, logInReturn}, {logInTLS, logInReturn},
 	{logInReturn, logInRequest}, {logInOut, logInReturn},
+	{logInAskNone, logInAsk}, {logInWrongNone, logInWrong}, {logInAsk, logInReturn}, {logInCode, logInReturn},
 }
 
 func (r *logIns) compare() {
@@ -341,7 +367,7 @@ func (r *logIns) compare() {
 
 func (row *logInRow) over(measure func(*logInCost) float64) spread { return over(row.Turns, measure) }
 
-func over(turns []*logInCost, measure func(*logInCost) float64) spread {
+func over[T any](turns []T, measure func(T) float64) spread {
 	var values []float64
 	for _, t := range turns {
 		values = append(values, measure(t))
@@ -374,7 +400,7 @@ func (b *bench) writeLogInProfile(l *lobby) error {
 
 func (r *results) printLogIns(w io.Writer) {
 	l := r.LogIns
-	fmt.Fprintf(w, "\nONE WHOLE LOG-IN, %d people a turn, one after the other\tCPU ms\tto the provider\tback\tlanding\tKB\tallocations\tGC/1000\n", l.People)
+	fmt.Fprintf(w, "\nONE WHOLE LOG-IN, %d people a turn (%d by email), one after the other\tCPU ms\tto the provider\tback\tlanding\tKB\tallocations\tGC/1000\n", l.People, l.ByMail)
 	for _, row := range l.Rows {
 		of := func(measure func(*logInCost) float64) float64 { return row.over(measure).Median }
 		fmt.Fprintf(w, "  %s\t%s\t%.2f\t%.2f\t%.2f\t%.0f\t%.0f\t%.0f\n", row.Name, row.over(func(c *logInCost) float64 { return c.CPU }),

@@ -29,6 +29,7 @@ type settings struct {
 	rounds  int
 	seconds float64
 	conns   int
+	flood   int
 	json    bool
 	profile string
 
@@ -47,6 +48,7 @@ func readSettings(args []string) (settings, error) {
 	flags.IntVar(&s.rounds, "rounds", 12, "`number` of rounds; in each, every arm has its turn")
 	flags.Float64Var(&s.seconds, "seconds", 1.25, "`seconds` that a turn lasts")
 	flags.IntVar(&s.conns, "conns", 32, "`number` of connections, each a visitor of its own")
+	flags.IntVar(&s.flood, "flood", 20_000, "`number` of requests for codes, at once, each from a network of its own")
 	flags.BoolVar(&s.json, "json", false, "print JSON")
 	flags.StringVar(&s.profile, "profile", "", "also write a CPU profile of the gate's proxy to this `file`")
 	flags.StringVar(&s.loginProfile, "login-profile", "", "also write a CPU profile of our process while people sign in to this `file`")
@@ -62,6 +64,8 @@ func readSettings(args []string) (settings, error) {
 		return s, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	case s.rounds < 1 || s.seconds <= 0 || s.conns < 1 || s.conns > 150:
 		return s, errors.New("rounds, seconds and conns must be positive, conns at most 150")
+	case s.flood < 1 || s.flood > 1e6:
+		return s, errors.New("flood must be positive, at most 1,000,000")
 	case s.url != "" && (s.app == "" || s.cookie == "" || !strings.HasPrefix(s.url, "http://")):
 		return s, errors.New("-url (http://…) needs -app, which it is a proxy to, and -cookie")
 	}

@@ -33,6 +33,8 @@ func proxyControl() http.Handler {
 	mux.HandleFunc("/usage", answers(usageNow))
 	mux.HandleFunc("/even", answers(evenOut))
 	mux.HandleFunc("/profile", answers(profile))
+	mux.HandleFunc("/letters", answers(letters.fetch))
+	mux.HandleFunc("/alive", answers(aliveNow))
 	return mux
 }
 
@@ -69,6 +71,12 @@ func readMetrics(names ...string) []int64 {
 		values[i] = int64(sample.Value.Uint64())
 	}
 	return values
+}
+
+// aliveNow is what is alive on the heap, in bytes, after a collection.
+func aliveNow(struct{}) (int64, error) {
+	runtime.GC()
+	return readMetrics("/gc/heap/live:bytes")[0], nil
 }
 
 // ballast is alive and costs nothing to collect: it holds no pointers.

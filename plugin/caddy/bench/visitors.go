@@ -89,9 +89,9 @@ func recognised(jar http.CookieJar, site string, echo []byte) (visitor, error) {
 	if err := json.Unmarshal(echo, &received); err != nil {
 		return visitor{}, fmt.Errorf("reading what the app received: %w", err)
 	}
-	v := visitor{headers: make(map[string]string)}
+	v := visitor{headers: toldOf(received)}
 	for _, name := range identityHeaders {
-		if v.headers[name] = received.Get(name); v.headers[name] == "" {
+		if v.headers[name] == "" {
 			return visitor{}, fmt.Errorf("the app was not told %s", name)
 		}
 	}
@@ -104,6 +104,15 @@ func recognised(jar http.CookieJar, site string, echo []byte) (visitor, error) {
 		return visitor{}, errors.New("no session cookie was set")
 	}
 	return v, nil
+}
+
+// toldOf is what the app was told of somebody.
+func toldOf(received http.Header) map[string]string {
+	told := make(map[string]string)
+	for _, name := range identityHeaders {
+		told[name] = received.Get(name)
+	}
+	return told
 }
 
 // chrome is a request of Chrome's, at the click on a link.
