@@ -25,7 +25,7 @@ bench:
 	go run ./plugin/caddy/bench
 
 # The end-to-end tests build Caddy with the race detector, too. Their own
-# limits are 30 s a step; the timeout here is for what hangs. Tests that run
+# limits are a minute a step; the timeout here is for what hangs. Tests that run
 # beside each other are those that wait for a clock.
 test: tools lint
 	@mkdir -p $(dir $(LOG))
