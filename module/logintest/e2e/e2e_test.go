@@ -91,9 +91,7 @@ func TestStreamsEndWithTheirVisitor(t *testing.T) {
 	if _, err := io.ReadFull(res.Body, first); err != nil || string(first) != "data: event 0" {
 		t.Fatalf("%q, %v", first, err)
 	}
-	if app.Open() != 1 {
-		t.Errorf("%d streams are open", app.Open())
-	}
+	Eventually(t, 5*time.Second, "the stream to be open", func() bool { return app.Open() == 1 })
 	res.Body.Close()
 	Eventually(t, 5*time.Second, "the stream to end", func() bool { return app.Open() == 0 })
 }
