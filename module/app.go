@@ -40,6 +40,7 @@ type App struct {
 	door      *door
 	gates     []*Gate
 	noise     *limit.Limit // of the log, by network
+	failures  *limit.Limit // of renewals, in the log: strangers must not silence them
 }
 
 // What one network, and all together, may have written into the log about
@@ -61,6 +62,7 @@ func (App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx, a.log = ctx, ctx.Logger()
 	a.noise = &limit.Limit{Burst: noiseBurst, Every: noiseEvery}
+	a.failures = &limit.Limit{Burst: noiseBurst, Every: noiseEvery}
 	if err := a.Settings.provision(ctx); err != nil {
 		return err
 	}

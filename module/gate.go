@@ -42,7 +42,6 @@ type Gate struct {
 	log       *zap.Logger
 	settings  Settings // the site's over the app's, with defaults
 	providers []guest.Method
-	offered   []string // their names
 	guard     *header.Guard
 	rules     []*Rule
 	defs      []policy.RoleDef
@@ -115,7 +114,7 @@ func (g *Gate) build(ctx caddy.Context) (err error) {
 	if err := errors.Join(g.checkWords(), g.checkProviders(), g.chooseCodes()); err != nil {
 		return err
 	}
-	g.rules, g.offered = s.Allow, providerNames(g.providers)
+	g.rules = s.Allow
 	g.origins = parseOrigins(s.Origins)
 	g.cookies = [2]cookies{newCookies(s.Cookie, false), newCookies(s.Cookie, true)}
 	pages, err := s.Pages.open()

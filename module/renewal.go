@@ -346,7 +346,7 @@ func (k *known) endGrant(ctx context.Context, h *house, why error) error {
 func (k *known) notRenewed(err error) error {
 	app := k.gate.app
 	// One line now and then: a provider that is down fails for everybody.
-	if app.noise.Allow("renewal "+k.live.Provider, k.gate.now()) {
+	if app.failures.Allow("", k.gate.now()) {
 		app.log.Warn("tokens not renewed; the session goes on", zap.String("provider", k.live.Provider),
 			zap.String("session", k.live.Handle), zap.Error(err))
 	}
