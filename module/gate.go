@@ -189,7 +189,7 @@ func (g *Gate) checkProviders() error {
 	byAddress := g.addressRule()
 	for _, p := range g.providers {
 		switch t := p.Traits(); {
-		case t.Email.Verify && t.Email.Identifier && g.settings.post == nil:
+		case t.Email.Verify == guest.VerifyOn && t.Email.Identifier && g.settings.post == nil:
 			return fmt.Errorf("provider %s: verify_email needs mail: configure 'mail …', or leave verify_email out", t.Name)
 		case t.Email.Doubt != "" && byAddress != "":
 			return fmt.Errorf("provider %s: '%s' goes by addresses, and %s", t.Name, byAddress, t.Email.Doubt)

@@ -153,17 +153,32 @@ type EmailRules struct {
 	Merge bool
 
 	// Verify has an address the provider did not prove be proven by mail
-	// (verify_email).
-	Verify bool
+	// (verify_email): VerifyOn or VerifyOff. The zero value leaves it to whether
+	// the site can send mail.
+	Verify Verify
 
 	// Confirmation is auto, proof, click or none (merge_confirmation).
 	Confirmation string
+
+	// CreateUnlinked makes a new user, without the address, of an account that
+	// only asserts an address which somebody else holds
+	// (on_unverified_collision create). Else it is refused.
+	CreateUnlinked bool
 
 	// Doubt is why an address from this provider must not decide who may pass,
 	// with the cure; empty where it may. The house refuses a site that offers
 	// the provider and has a rule or a role that names addresses.
 	Doubt string
 }
+
+// Verify is the operator's word on whether addresses are proven by mail.
+type Verify string
+
+// The words of Verify. The zero value is: where the site can send mail.
+const (
+	VerifyOn  Verify = "on"
+	VerifyOff Verify = "off"
+)
 
 // Attempt is one pending log-in, as a provider sees it. All values are made
 // by the house.
@@ -180,6 +195,10 @@ type Attempt struct {
 	// SwitchAccount asks the provider to let the person choose an account
 	// instead of going on with the one it remembers.
 	SwitchAccount bool
+
+	// Reauthenticate asks the provider to have the person prove anew who they
+	// are, where it can (OpenID Connect Core section 3.1.2.1, prompt=login).
+	Reauthenticate bool
 }
 
 // Profile is who the provider says this is.
@@ -287,6 +306,32 @@ type Farewell struct {
 	// ReturnTo is where the browser comes back to, and State what it brings.
 	ReturnTo, State string
 }
+
+// Revoker is a Provider that can take back what a person granted us (RFC 7009,
+// or the provider's own way).
+type Revoker interface {
+	Provider
+
+	// Revoke has the provider forget that this person granted us anything, and
+	// what it issued, in at most 10 s. What is known there no more counts as
+	// revoked. ErrNotRevocable, wrapped, means that it can't be done with what
+	// was kept; whatever else goes wrong is tried again later.
+	Revoke(ctx context.Context, g Granted) error
+}
+
+// Granted is what the house kept of what a person granted.
+type Granted struct {
+	// Issuer and Subject are those of the Profile.
+	Issuer, Subject string
+	// Tokens are the newest that were kept, Consent the Profile's. All of them
+	// may be empty.
+	Tokens  Tokens
+	Consent Secret
+}
+
+// ErrNotRevocable means that nothing was kept that a Revoker could ask with, or
+// that the provider knows no way.
+var ErrNotRevocable = errors.New("nothing that could be revoked")
 
 // LogoutReader is a Provider that says by itself that somebody signed out
 // there (OpenID Connect Back-Channel Logout 1.0).

@@ -3,6 +3,7 @@ package guest
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 )
 
@@ -30,6 +31,23 @@ type Store interface {
 	// Close waits for the calls under way and releases the store. Later calls
 	// return ErrClosed.
 	Close() error
+}
+
+// Archive is a Store that can be saved and put back while it is in use.
+type Archive interface {
+	Store
+
+	// Backup writes everything, as of one moment, to w: in a form of the store's
+	// own, which Restore reads. Views and Updates go on meanwhile.
+	Backup(ctx context.Context, w io.Writer) error
+
+	// Restore replaces everything with what Backup wrote, or nothing: what is
+	// damaged, cut short or newer (ErrNewer) changes nothing, nor does kill -9 or
+	// a power cut in the middle. prepare is run on what came out of r, as a store
+	// of its own, before anybody else sees it; its error ends the Restore.
+	// Restore waits for the calls under way; those that come meanwhile wait for
+	// it. One Restore runs at a time.
+	Restore(ctx context.Context, r io.Reader, prepare func(Store) error) error
 }
 
 // Tx reads and writes within one View or Update. It is valid only until fn

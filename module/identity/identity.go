@@ -39,9 +39,17 @@ type User struct {
 	Groups []string `json:"groups,omitempty"`
 	// Created is when they first signed in.
 	Created time.Time `json:"created"`
-	// CreatedBy is the provider instance that brought them.
+	// CreatedBy is the provider instance that brought them, or Operator.
 	CreatedBy string `json:"created_by"`
+	// SessionsFrom ends what is older: sessions, and whatever was pending. Zero:
+	// nothing.
+	SessionsFrom time.Time `json:"sessions_from,omitzero"`
+	// Deletes is when a user who is Deleting is no more.
+	Deletes time.Time `json:"deletes,omitzero"`
 }
+
+// Operator is who did what no visitor did: in CreatedBy, By and the activity.
+const Operator = "operator"
 
 // State says what may become of a user. The zero value is no state: nobody is
 // active by accident.
@@ -51,7 +59,8 @@ type State string
 const (
 	Active   State = "active"
 	Disabled State = "disabled"
-	Deleting State = "deleting"
+	Deleting State = "deleting" // by the person's own wish, until User.Deletes
+	Deleted  State = "deleted"  // what is left of one: the id, which is never used again
 )
 
 // Identity is an account at a provider, linked to a user.
@@ -70,8 +79,10 @@ type Identity struct {
 	Email string `json:"email,omitempty"`
 	// Groups are what the provider said at the last sign-in.
 	Groups []string `json:"groups,omitempty"`
-	// Linked is when the account became the user's.
+	// Linked is when the account became the user's, How the row of the decision
+	// table by which it did.
 	Linked time.Time `json:"linked"`
+	How    string    `json:"how,omitempty"`
 }
 
 // Key names an identity in the store.
@@ -86,11 +97,15 @@ type IdentityKey string
 type Identifier struct {
 	// User is who holds it.
 	User UserID `json:"user"`
-	// Proven is when it was proven.
-	Proven time.Time `json:"proven"`
-	// By is the provider instance whose word proved it.
+	// Proven is when it was proven; zero while it is only provisioned: put there
+	// by an operator, and proven by nobody yet.
+	Proven time.Time `json:"proven,omitzero"`
+	// By is the provider instance whose word proved it, or Operator.
 	By string `json:"by"`
 }
+
+// IsProven reports whether somebody has proven to read the address.
+func (i *Identifier) IsProven() bool { return !i.Proven.IsZero() }
 
 // Reasons why an arrival becomes nobody, to be tested with errors.Is.
 var (
@@ -113,6 +128,11 @@ var (
 	// accountKind lists a user's identities: account/<user>/<identity key>.
 	accountKind = record.Kind{Name: "account", Version: 1}
 	consentKind = record.Kind{Name: "consent", Version: 1}
+	// addressKind lists a user's addresses: address/<user>/<address>.
+	addressKind = record.Kind{Name: "address", Version: 1}
+	// subjectKind finds identities without their issuer:
+	// subject/<hash of provider instance and subject>/<identity key>.
+	subjectKind = record.Kind{Name: "subject", Version: 1}
 )
 
 // Arrival is somebody who has just proven an account at a provider.
@@ -318,7 +338,11 @@ func create(tx guest.Tx, a Arrival, row string, identifier Email) (Admitted, err
 	return Admitted{Person: person, Created: true, Row: row}, link(tx, &person)
 }
 
+// identify writes whose an address is.
 func identify(tx guest.Tx, email Email, proof Identifier) error {
+	if err := addressKind.Put(tx, addressKind.Key(string(proof.User), string(email)), struct{}{}, time.Time{}); err != nil {
+		return err
+	}
 	return identifierKind.Put(tx, identifierKind.Key(string(email)), proof, time.Time{})
 }
 
@@ -328,7 +352,14 @@ func link(tx guest.Tx, p *Person) error {
 	if err := accountKind.Put(tx, account, struct{}{}, time.Time{}); err != nil {
 		return err
 	}
+	if err := subjectKind.Put(tx, p.Identity.subjectKey(), struct{}{}, time.Time{}); err != nil {
+		return err
+	}
 	return write(tx, p)
+}
+
+func (i *Identity) subjectKey() []byte {
+	return subjectKind.Key(record.Hash(i.Provider, i.Subject), string(i.Key()))
 }
 
 func write(tx guest.Tx, p *Person) error {

@@ -57,7 +57,7 @@ type Options struct {
 	AllowEmailAccountMerge *bool `json:"allow_email_account_merge,omitempty"`
 
 	// Whether an address that the provider did not prove is proven by mail.
-	// Needs a mailer. Default: false.
+	// Needs a mailer. Default: true where the site has one.
 	VerifyEmail *bool `json:"verify_email,omitempty"`
 
 	// What a person must do before a new identity joins an existing user:
@@ -221,12 +221,23 @@ func (o *Options) Describe(brand string, formPost bool) guest.Traits {
 		Email: guest.EmailRules{
 			Identifier:   o.UseEmailAsIdentifier == nil || *o.UseEmailAsIdentifier,
 			Merge:        o.AllowEmailAccountMerge == nil || *o.AllowEmailAccountMerge,
-			Verify:       o.VerifyEmail != nil && *o.VerifyEmail,
+			Verify:       verifyWord(o.VerifyEmail),
 			Confirmation: cmp.Or(o.MergeConfirmation, "auto"),
 		},
 		Client:        o.id,
 		Tokens:        o.tokenRules(),
 		StaysSignedIn: o.ProviderLogout != nil && !*o.ProviderLogout,
+	}
+}
+
+func verifyWord(said *bool) guest.Verify {
+	switch {
+	case said == nil:
+		return ""
+	case *said:
+		return guest.VerifyOn
+	default:
+		return guest.VerifyOff
 	}
 }
 
