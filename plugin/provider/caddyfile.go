@@ -38,11 +38,13 @@ func (o *Options) Consume(d *caddyfile.Dispenser) (bool, error) {
 	case "use_email_as_identifier":
 		return true, Switch(d, &o.UseEmailAsIdentifier)
 	case "allow_email_account_merge":
-		return true, Switch(d, &o.AllowEmailAccountMerge)
+		return true, o.settle(d, Switch(d, &o.AllowEmailAccountMerge))
 	case "verify_email":
 		return true, Switch(d, &o.VerifyEmail)
 	case "merge_confirmation":
 		return true, Choice(d, &o.MergeConfirmation, confirmations...)
+	case "on_unverified_collision":
+		return true, o.settle(d, Choice(d, &o.OnUnverifiedCollision, collisions...))
 	case "groups":
 		return true, Text(d, &o.Groups)
 	case "authoritative_domains":
@@ -67,9 +69,20 @@ func (o *Options) Consume(d *caddyfile.Dispenser) (bool, error) {
 func (*Options) Words() []string {
 	return []string{
 		"name", "client_id", "client_secret", "scopes", "label", "email_trust", "use_email_as_identifier",
-		"allow_email_account_merge", "verify_email", "merge_confirmation", "groups", "authoritative_domains",
+		"allow_email_account_merge", "verify_email", "merge_confirmation", "on_unverified_collision", "groups", "authoritative_domains",
 		"native_client_ids", "tokens", "revalidate", "provider_logout",
 	}
+}
+
+// settle looks, once a line about merging was read, whether it contradicts
+// another one.
+func (o *Options) settle(d *caddyfile.Dispenser, err error) error {
+	if err == nil {
+		if contradiction := o.checkCollision(); contradiction != nil {
+			return d.WrapErr(contradiction)
+		}
+	}
+	return err
 }
 
 // readTokens reads: tokens keep, or tokens forward [<header>].

@@ -27,19 +27,25 @@ func (c Call) Make(ctx context.Context, client *http.Client) (Answer, error) {
 	if err != nil {
 		return Answer{}, Untrusted("making %s request: %w", c.What, err)
 	}
-	r.Header.Set("Accept", "application/json")
 	r.Header.Set("Authorization", "Bearer "+c.Access)
+	return Ask(client, r, c.What, c.Max)
+}
+
+// Ask sends a request to the endpoint that errors call what, and takes an answer
+// of at most max bytes. Where the provider can't answer, that is Unavailable.
+func Ask(client *http.Client, r *http.Request, what string, max int64) (Answer, error) {
+	r.Header.Set("Accept", "application/json")
 	resp, err := client.Do(r)
 	if err != nil {
-		return Answer{}, Unavailable("asking %s: %w", c.What, err)
+		return Answer{}, Unavailable("asking %s: %w", what, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
-		return Answer{}, Unavailable("%s answered %d", c.What, resp.StatusCode)
+		return Answer{}, Unavailable("%s answered %d", what, resp.StatusCode)
 	}
-	body, err := ReadBody(resp.Body, c.Max)
+	body, err := ReadBody(resp.Body, max)
 	if err != nil {
-		return Answer{}, Unavailable("reading %s: %w", c.What, err)
+		return Answer{}, Unavailable("reading %s: %w", what, err)
 	}
 	return Answer{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
 }

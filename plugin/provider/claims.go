@@ -229,25 +229,43 @@ func (c Claims) Time(name string) (time.Time, error) {
 	return time.Unix(int64(seconds), 0), nil
 }
 
+// How many groups a person may have, and how long their names may be together
+// and each, in bytes.
+const (
+	maxGroups     = 1000
+	maxGroupBytes = 64 << 10
+	maxGroup      = 256
+)
+
 // Groups returns the claim of that name as a list of groups, never a part of
-// it: where it is malformed, too long (1000 groups of 256 bytes), or kept
-// elsewhere (`_claim_names`, OpenID Connect Core 5.6.2), ok is false and the
-// list empty.
+// it: where it is malformed, too long (1000 groups of 256 bytes each, and 64 KiB
+// in all), or kept elsewhere, ok is false and the list empty.
 func (c Claims) Groups(name string) (groups []string, ok bool) {
-	if elsewhere(c["_claim_names"], name) {
+	if c.overflows(name) {
 		return nil, false
 	}
 	groups, ok = c.Texts(name)
-	if !ok || len(groups) > 1000 {
+	if !ok || len(groups) > maxGroups {
 		return nil, false
 	}
+	total := 0
 	for _, g := range groups {
 		// A group that had to be cleaned could be mistaken for another.
-		if g == "" || len(g) > 256 || strings.ContainsFunc(g, broken) {
+		if total += len(g); g == "" || len(g) > maxGroup || strings.ContainsFunc(g, broken) {
 			return nil, false
 		}
 	}
+	if total > maxGroupBytes {
+		return nil, false
+	}
 	return groups, true
+}
+
+// overflows reports whether the list is kept elsewhere, and what is here at
+// best a part: by `_claim_names` (OpenID Connect Core 5.6.2), or, of `groups`,
+// by Microsoft's hasgroups.
+func (c Claims) overflows(name string) bool {
+	return elsewhere(c["_claim_names"], name) || name == "groups" && c.Proven("hasgroups")
 }
 
 func elsewhere(names json.RawMessage, claim string) bool {

@@ -53,7 +53,7 @@ type Options struct {
 	UseEmailAsIdentifier *bool `json:"use_email_as_identifier,omitempty"`
 
 	// Whether a proven address may lead to a user who exists already.
-	// Default: true.
+	// Default: true, or with `on_unverified_collision create`, false.
 	AllowEmailAccountMerge *bool `json:"allow_email_account_merge,omitempty"`
 
 	// Whether an address that the provider did not prove is proven by mail.
@@ -65,6 +65,14 @@ type Options struct {
 	// page), `none` (nothing: silent), or `auto`, which takes `click` for
 	// authoritative addresses and `proof` for others. Default: auto.
 	MergeConfirmation string `json:"merge_confirmation,omitempty"`
+
+	// What becomes of a new account whose address somebody else holds, where the
+	// provider did not prove it and it is not proven by mail (verify_email off):
+	// `reject` turns it away, with the advice to sign in the way one knows;
+	// `create` makes a user of its own, without the address. Since such a user is
+	// never merged into another, `create` excludes allow_email_account_merge.
+	// Default: reject.
+	OnUnverifiedCollision string `json:"on_unverified_collision,omitempty"`
 
 	// The claim that lists a person's groups. Default: none is read.
 	Groups string `json:"groups,omitempty"`
@@ -167,10 +175,42 @@ func (o *Options) check() error {
 		guest.CheckName(o.name),
 		OneOf("email_trust", o.EmailTrust, trusts...),
 		OneOf("merge_confirmation", o.MergeConfirmation, confirmations...),
+		OneOf("on_unverified_collision", o.OnUnverifiedCollision, collisions...),
+		o.checkCollision(),
 		OneOf("tokens", o.Tokens, tokenWords...),
 		o.checkTokens(),
 		noneEmpty("scopes", o.Scopes),
 	)
+}
+
+// checkCollision refuses what contradicts itself: an account whose address
+// somebody holds is led to that user, or made another.
+func (o *Options) checkCollision() error {
+	if o.OnUnverifiedCollision != "create" || o.AllowEmailAccountMerge == nil || !*o.AllowEmailAccountMerge {
+		return nil
+	}
+	return errors.New("on_unverified_collision create: with merging on, an address leads to the user who holds it: " +
+		"write allow_email_account_merge off, or remove either line")
+}
+
+// Inert is what the operator wrote that does nothing beside what else is
+// written, with the cure; empty where there is none. It is no error: the other
+// line may be for a day.
+func (o *Options) Inert() string {
+	if o.VerifyEmail == nil || !*o.VerifyEmail || o.identifies() {
+		return ""
+	}
+	return "verify_email does nothing while use_email_as_identifier is off: " +
+		"there is no use for an address that it proves; switch that on, or remove verify_email"
+}
+
+func (o *Options) identifies() bool { return o.UseEmailAsIdentifier == nil || *o.UseEmailAsIdentifier }
+
+func (o *Options) merges() bool {
+	if o.AllowEmailAccountMerge != nil {
+		return *o.AllowEmailAccountMerge
+	}
+	return o.OnUnverifiedCollision != "create"
 }
 
 var tokenWords = []string{"keep", "forward"}
@@ -219,10 +259,11 @@ func (o *Options) Describe(brand string, formPost bool) guest.Traits {
 		Brand:    brand,
 		FormPost: formPost,
 		Email: guest.EmailRules{
-			Identifier:   o.UseEmailAsIdentifier == nil || *o.UseEmailAsIdentifier,
-			Merge:        o.AllowEmailAccountMerge == nil || *o.AllowEmailAccountMerge,
-			Verify:       verifyWord(o.VerifyEmail),
-			Confirmation: cmp.Or(o.MergeConfirmation, "auto"),
+			Identifier:     o.identifies(),
+			Merge:          o.merges(),
+			Verify:         verifyWord(o.VerifyEmail),
+			Confirmation:   cmp.Or(o.MergeConfirmation, "auto"),
+			CreateUnlinked: o.OnUnverifiedCollision == "create",
 		},
 		Client:        o.id,
 		Tokens:        o.tokenRules(),

@@ -234,3 +234,56 @@ func read(t *testing.T, c Claims, name string) {
 	Domain(c.Text(name))
 	Picture(c.Text(name))
 }
+
+func TestUsersThatAreCreatedUnlinkedAreNotMerged(t *testing.T) {
+	on, off := true, false
+	for name, row := range map[string]struct {
+		word  string
+		merge *bool
+		want  guest.EmailRules
+	}{
+		"nothing":             {"", nil, guest.EmailRules{Merge: true}},
+		"reject":              {"reject", nil, guest.EmailRules{Merge: true}},
+		"reject beside merge": {"reject", &on, guest.EmailRules{Merge: true}},
+		"create":              {"create", nil, guest.EmailRules{CreateUnlinked: true}},
+		"create beside off":   {"create", &off, guest.EmailRules{CreateUnlinked: true}},
+		"off":                 {"", &off, guest.EmailRules{}},
+	} {
+		o := Options{Name: "x", ClientID: "i", ClientSecret: "s", OnUnverifiedCollision: row.word, AllowEmailAccountMerge: row.merge}
+		if err := o.Resolve(Defaults{}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		row.want.Identifier, row.want.Confirmation = true, "auto"
+		if got := o.Describe("x", false).Email; got != row.want {
+			t.Errorf("%s: got %+v", name, got)
+		}
+	}
+}
+
+func TestContradictionsAreRefusedWithTheCure(t *testing.T) {
+	on := true
+	for want, o := range map[string]Options{
+		"on_unverified_collision create: with merging on,":                         {OnUnverifiedCollision: "create", AllowEmailAccountMerge: &on},
+		"on_unverified_collision: unknown value 'merge' (allowed: reject, create)": {OnUnverifiedCollision: "merge"},
+	} {
+		o.Name, o.ClientID, o.ClientSecret = "x", "i", "s"
+		if err := o.Resolve(Defaults{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+func TestVerifyingForNothingIsInertAndLoads(t *testing.T) {
+	on, off := true, false
+	for _, row := range []struct {
+		verify, identifier *bool
+		inert              bool
+	}{
+		{nil, nil, false}, {&on, nil, false}, {&on, &on, false}, {&off, &off, false}, {nil, &off, false}, {&on, &off, true},
+	} {
+		o := Options{Name: "x", ClientID: "i", ClientSecret: "s", VerifyEmail: row.verify, UseEmailAsIdentifier: row.identifier}
+		if err := o.Resolve(Defaults{}); err != nil || (o.Inert() != "") != row.inert {
+			t.Errorf("%+v: %q, %v", row, o.Inert(), err)
+		}
+	}
+}

@@ -50,7 +50,7 @@ func (r Refresh) Do(ctx context.Context, client *http.Client) (Tokens, error) {
 // ended marks the error codes of a refresh token that is good no more: RFC
 // 6749's, and GitHub's, which comes with status 200.
 func ended(err error) error {
-	var code errorCode
+	var code ErrorCode
 	if errors.As(err, &code) && (code == "invalid_grant" || code == "bad_refresh_token") {
 		return Fail(guest.ReasonOf(err), "%w: %w", guest.ErrGrantEnded, errors.Unwrap(err))
 	}

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -73,9 +74,10 @@ const maxTokenAnswer = 1 << 20
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 // tokenRequest is one POST to a token endpoint, which is never repeated: codes
-// and many refresh tokens work once.
+// and many refresh tokens work once. The revocation endpoint is asked likewise.
 type tokenRequest struct {
 	doing     string // a gerund, for errors
+	endpoint  string // its name in errors; empty: the token endpoint
 	address   string
 	form      url.Values
 	id        string
@@ -86,26 +88,37 @@ type tokenRequest struct {
 }
 
 func (t tokenRequest) make(ctx context.Context, client *http.Client) (Tokens, error) {
-	r, err := t.request(ctx)
-	if err != nil {
-		return Tokens{}, Untrusted("%s: making token request: %w", t.doing, err)
-	}
-	resp, err := client.Do(r)
-	if err != nil {
-		return Tokens{}, Unavailable("%s: %w", t.doing, err)
-	}
-	defer resp.Body.Close()
-	said, err := tokenAnswer(resp)
-	if ctx.Err() != nil {
-		return Tokens{}, Unavailable("%s: %w", t.doing, ctx.Err())
-	}
-	if resp.StatusCode/100 != 2 || said.Text("error") != "" {
-		return Tokens{}, t.refused(resp.StatusCode, said.Text("error"))
-	}
-	if err != nil || said.Text("access_token") == "" {
+	status, said, err := t.send(ctx, client)
+	switch {
+	case err != nil:
+		return Tokens{}, err
+	case status/100 != 2 || said.Text("error") != "":
+		return Tokens{}, t.refused(status, said.Text("error"))
+	case said.Text("access_token") == "":
 		return Tokens{}, Fail(guest.Refused, "%s: token endpoint's answer is no token response", t.doing)
 	}
 	return t.read(said)
+}
+
+// send returns what the endpoint answered; said is empty where that can't be
+// read.
+func (t tokenRequest) send(ctx context.Context, client *http.Client) (status int, said Claims, err error) {
+	r, err := t.request(ctx)
+	if err != nil {
+		return 0, nil, Untrusted("%s: making request: %w", t.doing, err)
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		return 0, nil, Unavailable("%s: %w", t.doing, err)
+	}
+	defer resp.Body.Close()
+	if said, err = tokenAnswer(resp); err != nil {
+		said = nil
+	}
+	if ctx.Err() != nil {
+		return 0, nil, Unavailable("%s: %w", t.doing, ctx.Err())
+	}
+	return resp.StatusCode, said, nil
 }
 
 func (t tokenRequest) request(ctx context.Context) (*http.Request, error) {
@@ -114,7 +127,7 @@ func (t tokenRequest) request(ctx context.Context) (*http.Request, error) {
 		t.form.Set("client_id", t.id)
 		t.form.Set("client_assertion_type", assertionType)
 		t.form.Set("client_assertion", string(t.assertion))
-	case !t.basic:
+	case !t.basic && t.id != "":
 		t.form.Set("client_id", t.id)
 		if t.secret != "" {
 			t.form.Set("client_secret", string(t.secret))
@@ -202,21 +215,22 @@ func expiry(said Claims, now time.Time) time.Time {
 }
 
 func (t tokenRequest) refused(status int, code string) error {
+	endpoint := cmp.Or(t.endpoint, "token endpoint")
 	if status >= 500 || status == http.StatusTooManyRequests {
-		return Unavailable("%s: token endpoint answered %d", t.doing, status)
+		return Unavailable("%s: %s answered %d", t.doing, endpoint, status)
 	}
 	if status/100 == 3 {
-		code = "" // it is not the token endpoint that says so
+		code = "" // it is not the endpoint that says so
 	}
-	return Fail(guest.Refused, "%s: token endpoint answered %d, %w", t.doing, status, errorCode(code))
+	return Fail(guest.Refused, "%s: %s answered %d, %w", t.doing, endpoint, status, ErrorCode(code))
 }
 
-// errorCode is the `error` of a token endpoint (RFC 6749 section 5.2).
-type errorCode string
+// ErrorCode is the `error` of a token endpoint (RFC 6749 section 5.2).
+type ErrorCode string
 
 // Error passes on a code of the specifications' form, such as invalid_client,
 // and nothing else: what is written there may repeat the code or the token.
-func (e errorCode) Error() string {
+func (e ErrorCode) Error() string {
 	if e == "" || len(e) > 40 || strings.Trim(string(e), "abcdefghijklmnopqrstuvwxyz_") != "" {
 		return "no known error code"
 	}

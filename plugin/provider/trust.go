@@ -15,6 +15,7 @@ import (
 var (
 	trusts        = []string{"auto", "authoritative", "verified", "unverified"}
 	confirmations = []string{"auto", "proof", "click", "none"}
+	collisions    = []string{"reject", "create"}
 )
 
 // maxEmail is the longest address that can be mailed to (RFC 5321 4.5.3.1.3).

@@ -141,6 +141,10 @@ func TestBrandsAreAskedForWhatTheyNeed(t *testing.T) {
 		if got := begin(t, row.open(t, f, nil), a); got.Get(name) != value {
 			t.Errorf("to switch, asks for %v", got)
 		}
+		a.SwitchAccount, a.Reauthenticate = false, true
+		if got := begin(t, row.open(t, f, nil), a); got.Get(name) != value {
+			t.Errorf("to prove it anew, asks for %v", got)
+		}
 		kept := begin(t, row.open(t, f, func(a *API) { a.Tokens = "keep" }), a)
 		if want := strings.TrimSpace(row.scope + " " + row.offline); kept.Get("scope") != want {
 			t.Errorf("to keep tokens, asks for %q, want %q", kept.Get("scope"), want)

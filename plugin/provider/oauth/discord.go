@@ -59,8 +59,9 @@ func (p *Discord) Provision(caddy.Context) error {
 		basic:    true,
 		scopes:   []string{"identify", "email"},
 		// It knows no prompt to choose an account, but this one names it.
-		chooser: url.Values{"prompt": {"consent"}},
-		who:     p.who,
+		chooser:    url.Values{"prompt": {"consent"}},
+		revocation: "token/revoke",
+		who:        p.who,
 	})
 }
 

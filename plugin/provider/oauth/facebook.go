@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/http"
 	"net/url"
 	"regexp"
 	"strings"
@@ -124,6 +125,7 @@ func (f *Facebook) Provision(caddy.Context) error {
 		defaults:    facebookDefaults,
 		scopes:      []string{"email", "public_profile"},
 		refusesPKCE: true,
+		anew:        url.Values{"auth_type": {"reauthenticate"}},
 		who:         f.who,
 	})
 }
@@ -180,18 +182,63 @@ func notTaken(body []byte) error {
 	}
 }
 
-// me is the address that tells who somebody is. appsecret_proof shows that the
-// call is the app's own; it is no secret: nothing is to be had with it but
-// together with the token, which stays in the header.
+// me is the address that tells who somebody is.
 func (f *Facebook) me(access string) string {
+	query := url.Values{"fields": {"id,name,email,picture"}, "appsecret_proof": {f.proof(access)}}
+	return f.at.api + "/me?" + query.Encode()
+}
+
+// proof shows that a call is the app's own. It is no secret: nothing is to be had
+// with it but together with the token, which stays in the header.
+func (f *Facebook) proof(access string) string {
 	_, secret := f.options.Client()
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte(access))
-	query := url.Values{
-		"fields":          {"id,name,email,picture"},
-		"appsecret_proof": {hex.EncodeToString(mac.Sum(nil))},
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+// Revoke takes the app out of the person's Facebook account, in at most 10 s. It
+// needs nothing that was kept: the app itself may do so, by the person's id.
+func (f *Facebook) Revoke(ctx context.Context, g guest.Granted) error {
+	ctx, cancel := context.WithTimeout(ctx, revokeWithin)
+	defer cancel()
+	if err := f.checkOurs(g); err != nil {
+		return err
 	}
-	return f.at.api + "/me?" + query.Encode()
+	if g.Subject == "" || strings.Trim(g.Subject, "0123456789") != "" {
+		return provider.NotRevocable("the account's subject is no id of Facebook's")
+	}
+	id, secret := f.options.Client()
+	app := id + "|" + string(secret)
+	address := f.at.api + "/" + g.Subject + "/permissions?" + url.Values{"appsecret_proof": {f.proof(app)}}.Encode()
+	r, err := http.NewRequestWithContext(ctx, http.MethodDelete, address, nil)
+	if err != nil {
+		return provider.Untrusted("making permissions request: %w", err)
+	}
+	r.Header.Set("Authorization", "Bearer "+app)
+	answer, err := provider.Ask(f.client, r, "permissions", maxAnswer)
+	if err != nil {
+		return err
+	}
+	return uninstalled(answer)
+}
+
+// uninstalled reads what Facebook answers to a revocation. Its code 100 with
+// subcode 33 is that the app sees nobody of this id, for whatever reason.
+func uninstalled(answer provider.Answer) error {
+	if strings.TrimSpace(string(answer.Body)) == "true" && answer.Status == http.StatusOK {
+		return nil
+	}
+	said, err := provider.ParseClaims(answer.Body)
+	code, sub := said.At("error.code")["error.code"], said.At("error.error_subcode")["error.error_subcode"]
+	switch {
+	case err == nil && answer.Status == http.StatusOK && said.Proven("success"):
+		return nil
+	case string(code) == "100" && string(sub) == "33":
+		return provider.NotRevocable("permissions answered that the app knows no such person")
+	default:
+		return refused("permissions", answer.Status)
+	}
 }
 
 // picture is the person's own: the silhouette that stands for a missing one is

@@ -45,6 +45,9 @@ type fake struct {
 	// string that goes out as it is, or a handler.
 	pages map[string]any
 
+	// aside are answers by path to whoever has no access token.
+	aside map[string]http.HandlerFunc
+
 	mu        sync.Mutex
 	live      string // the access token that the API takes; empty: access
 	challenge string
@@ -53,7 +56,7 @@ type fake struct {
 }
 
 func newFake(t testing.TB) *fake {
-	f := &fake{pages: map[string]any{}}
+	f := &fake{pages: map[string]any{}, aside: map[string]http.HandlerFunc{}}
 	f.Server = httptest.NewServer(f)
 	t.Cleanup(f.Close)
 	return f
@@ -67,6 +70,10 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if r.URL.Path == "/token" {
 		f.exchange(w, r)
+		return
+	}
+	if answer, ok := f.aside[r.URL.Path]; ok {
+		answer(w, r)
 		return
 	}
 	if r.Header.Get("Authorization") != "Bearer "+live || strings.Contains(r.URL.RawQuery, live) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -392,6 +393,66 @@ func (g *GitHub) needTeam(ctx context.Context, b bearer) error {
 		return provider.Fail(guest.NotAllowed, "the account is in no team of the team list, as far as the app may see")
 	}
 	return nil
+}
+
+// Revoke deletes what the person granted to the app, with every token of it, in
+// at most 10 s. GitHub knows the person by an access token alone: one that
+// expired is traded for another first.
+func (g *GitHub) Revoke(ctx context.Context, granted guest.Granted) error {
+	ctx, cancel := context.WithTimeout(ctx, revokeWithin)
+	defer cancel()
+	if err := g.checkOurs(granted); err != nil {
+		return err
+	}
+	access, err := g.stillGood(ctx, granted.Tokens)
+	if err != nil {
+		return err
+	}
+	r, err := g.revocation(ctx, access)
+	if err != nil {
+		return provider.Untrusted("making grant request: %w", err)
+	}
+	answer, err := provider.Ask(g.client, r, "grant", maxAnswer)
+	switch {
+	case err != nil:
+		return err
+	case answer.Status == http.StatusNoContent, answer.Status == http.StatusNotFound:
+		return nil // 404: no token of this app's, or not any more
+	default:
+		return refused("grant", answer.Status)
+	}
+}
+
+// stillGood returns an access token that has not expired.
+func (g *GitHub) stillGood(ctx context.Context, kept guest.Tokens) (guest.Secret, error) {
+	switch {
+	case kept.Access != "" && !g.expired(asIssued(kept)):
+		return kept.Access, nil
+	case kept.Refresh == "":
+		return "", provider.NotRevocable("no access token was kept that is still good")
+	}
+	id, secret := g.options.Client()
+	issued, err := provider.Refresh{TokenURL: g.at.TokenURL, ClientID: id, Secret: secret, Token: kept.Refresh}.Do(ctx, g.client)
+	if errors.Is(err, guest.ErrGrantEnded) {
+		return "", provider.NotRevocable("the refresh token is good no more")
+	}
+	return guest.Secret(issued.Access), err
+}
+
+func (g *GitHub) revocation(ctx context.Context, access guest.Secret) (*http.Request, error) {
+	id, secret := g.options.Client()
+	body, err := json.Marshal(map[string]string{"access_token": string(access)})
+	if err != nil {
+		return nil, err
+	}
+	address := g.at.api + "/applications/" + url.PathEscape(id) + "/grant"
+	r, err := http.NewRequestWithContext(ctx, http.MethodDelete, address, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.SetBasicAuth(id, string(secret))
+	return r, nil
 }
 
 var (

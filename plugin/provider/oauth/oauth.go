@@ -44,6 +44,7 @@ func init() {
 //		verified_path <path>
 //		name_path <path>
 //		client_auth basic|post
+//		revocation_url <url>
 //	}
 //
 // A path leads into the answer: names with dots between, and places in lists,
@@ -76,6 +77,10 @@ type OAuth2 struct {
 
 	// How the client secret is sent: `basic` (the default) or `post`.
 	ClientAuth string `json:"client_auth,omitempty"`
+
+	// The endpoint that takes back what a person granted, once they disconnect or
+	// delete their account here (RFC 7009). Default: none is asked.
+	RevocationURL string `json:"revocation_url,omitempty"`
 
 	party
 }
@@ -117,9 +122,14 @@ func (o *OAuth2) option(d *caddyfile.Dispenser) error {
 	case "client_auth":
 		return provider.Choice(d, &o.ClientAuth, clientAuths...)
 	default:
-		return provider.Rest(d, own, provider.Without{Part: &o.Options, Not: []string{"name", "provider_logout"}},
-			o.addresses("userinfo_url", &o.UserinfoURL))
+		none := []string{"name", "provider_logout", "native_client_ids"}
+		return provider.Rest(d, own, provider.Without{Part: &o.Options, Not: none},
+			o.addresses("userinfo_url", &o.UserinfoURL), revocationAddress(&o.RevocationURL))
 	}
+}
+
+func revocationAddress(to *string) provider.Addresses {
+	return provider.Addresses{{Word: "revocation_url", To: to, Check: provider.CheckURL}}
 }
 
 // needAll complains about what is missing in a block.
@@ -172,12 +182,27 @@ func (o *OAuth2) Provision(caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	at, err := o.Server.resolve("userinfo_url", o.UserinfoURL)
+	if len(o.NativeClientIDs) > 0 {
+		return errors.New("native_client_ids: oauth2 has no way to tell whom a token was issued to: remove it")
+	}
+	at, err := o.locate()
 	if err != nil {
 		return err
 	}
-	at.Issuer = cmp.Or(at.Issuer, originOf(at.api))
 	return o.setUp(&o.Options, at, brand{key: "oauth2", basic: o.ClientAuth != "post", groups: true, who: o.who})
+}
+
+func (o *OAuth2) locate() (place, error) {
+	at, err := o.Server.resolve("userinfo_url", o.UserinfoURL)
+	if err != nil {
+		return at, err
+	}
+	at.Issuer = cmp.Or(at.Issuer, originOf(at.api))
+	at.revocation = o.RevocationURL
+	revocation := revocationAddress(&at.revocation)
+	err = revocation.Resolve()
+	at.own = append(at.own, revocation.Given()...)
+	return at, err
 }
 
 // who reads the person from the answer of the userinfo endpoint.

@@ -302,18 +302,20 @@ func TestSlowServerIsGivenUp(t *testing.T) {
 func TestJSONIsCheckedAsTheCaddyfileIs(t *testing.T) {
 	f := newFake(t)
 	for want, spoil := range map[string]func(*OAuth2){
-		"subject_path is missing":                          func(o *OAuth2) { o.SubjectPath = "" },
-		"auth_url is missing":                              func(o *OAuth2) { o.AuthURL = "" },
-		"token_url is missing":                             func(o *OAuth2) { o.TokenURL = "" },
-		"userinfo_url is missing":                          func(o *OAuth2) { o.UserinfoURL = "" },
-		`email_path: "a..b" is no path`:                    func(o *OAuth2) { o.EmailPath = "a..b" },
-		`name_path: ".a" is no path`:                       func(o *OAuth2) { o.NamePath = ".a" },
-		`groups: "a." is no path`:                          func(o *OAuth2) { o.Groups = "a." },
-		"client_auth: unknown value 'jwt'":                 func(o *OAuth2) { o.ClientAuth = "jwt" },
-		"userinfo_url: \"http://a.example\" must be https": func(o *OAuth2) { o.UserinfoURL = "http://a.example" },
-		"token_url is empty: set TEST_UNSET":               func(o *OAuth2) { o.TokenURL = "{env.TEST_UNSET}" },
-		"client_secret is missing":                         func(o *OAuth2) { o.ClientSecret = "" },
-		`name "check"`:                                     func(o *OAuth2) { o.Name = "check" },
+		"subject_path is missing":                            func(o *OAuth2) { o.SubjectPath = "" },
+		"auth_url is missing":                                func(o *OAuth2) { o.AuthURL = "" },
+		"token_url is missing":                               func(o *OAuth2) { o.TokenURL = "" },
+		"userinfo_url is missing":                            func(o *OAuth2) { o.UserinfoURL = "" },
+		`email_path: "a..b" is no path`:                      func(o *OAuth2) { o.EmailPath = "a..b" },
+		`name_path: ".a" is no path`:                         func(o *OAuth2) { o.NamePath = ".a" },
+		`groups: "a." is no path`:                            func(o *OAuth2) { o.Groups = "a." },
+		"client_auth: unknown value 'jwt'":                   func(o *OAuth2) { o.ClientAuth = "jwt" },
+		"userinfo_url: \"http://a.example\" must be https":   func(o *OAuth2) { o.UserinfoURL = "http://a.example" },
+		"token_url is empty: set TEST_UNSET":                 func(o *OAuth2) { o.TokenURL = "{env.TEST_UNSET}" },
+		"client_secret is missing":                           func(o *OAuth2) { o.ClientSecret = "" },
+		"revocation_url: \"http://a.example\" must be https": func(o *OAuth2) { o.RevocationURL = "http://a.example" },
+		"native_client_ids: oauth2 has no way to tell":       func(o *OAuth2) { o.NativeClientIDs = []string{"ios"} },
+		`name "check"`:                                       func(o *OAuth2) { o.Name = "check" },
 	} {
 		o := &OAuth2{Options: f.options(), Server: f.server(), UserinfoURL: f.URL, SubjectPath: "id"}
 		spoil(o)

@@ -43,6 +43,14 @@ type brand struct {
 	// chooser is what has a person choose an account, or look twice which it is.
 	chooser url.Values
 
+	// anew is what has a person prove anew who they are. Zero: the chooser, which
+	// shows at least who is about to come back.
+	anew url.Values
+
+	// revocation is where the revocation endpoint is, seen from the token
+	// endpoint. Empty: there is none.
+	revocation string
+
 	// groups is set where the brand lists a person's groups.
 	groups bool
 
@@ -71,6 +79,9 @@ func (p *party) setUp(o *provider.Options, at place, b brand) error {
 	if err := o.Resolve(b.defaults); err != nil {
 		return err
 	}
+	if b.revocation != "" {
+		at.revocation = provider.Beside(at.TokenURL, b.revocation)
+	}
 	p.options, p.at, p.brand = o, at, b
 	return nil
 }
@@ -83,6 +94,9 @@ func (p *party) Open(env guest.Env) error {
 	p.env = env
 	if env.Log == nil {
 		p.env.Log = slog.New(slog.DiscardHandler)
+	}
+	if inert := p.options.Inert(); inert != "" {
+		p.env.Log.Warn(inert, "provider", p.options.InstanceName())
 	}
 	p.client = env.Client(p.at.own...)
 	return nil
@@ -114,10 +128,20 @@ func (p *party) Begin(_ context.Context, a guest.Attempt) (string, error) {
 	if !p.brand.refusesPKCE {
 		provider.Challenge(params, a.Verifier)
 	}
-	if a.SwitchAccount {
-		maps.Copy(params, p.brand.chooser)
-	}
+	maps.Copy(params, p.brand.asks(a))
 	return provider.AuthorizationURL(p.at.AuthURL, params)
+}
+
+// asks is what a brand is asked to show, where it would not by itself.
+func (b *brand) asks(a guest.Attempt) url.Values {
+	switch {
+	case a.Reauthenticate && b.anew != nil:
+		return b.anew
+	case a.Reauthenticate, a.SwitchAccount:
+		return b.chooser
+	default:
+		return nil
+	}
 }
 
 func (p *party) scopes() []string {

@@ -47,6 +47,8 @@ type place struct {
 	api  string   // the endpoint that tells who somebody is, or where it and others are
 	said string   // the issuer, where the operator wrote one
 	own  []string // what the operator wrote
+
+	revocation string // the revocation endpoint; empty: there is none
 }
 
 // resolve returns the addresses with their placeholders replaced, checked.

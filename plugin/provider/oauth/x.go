@@ -55,9 +55,10 @@ func (p *X) Provision(caddy.Context) error {
 		defaults: xDefaults,
 		basic:    true,
 		// tweet.read is no wish of ours: the API tells nobody's name without it.
-		scopes:  []string{"users.read", "tweet.read", "users.email"},
-		offline: []string{"offline.access"},
-		who:     p.who,
+		scopes:     []string{"users.read", "tweet.read", "users.email"},
+		offline:    []string{"offline.access"},
+		revocation: "revoke",
+		who:        p.who,
 	})
 }
 

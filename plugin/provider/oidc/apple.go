@@ -68,6 +68,8 @@ func (*Apple) CaddyModule() caddy.ModuleInfo {
 
 var appleDefaults = provider.Defaults{Name: "apple", Label: "Apple", NoSecret: true}
 
+var appleLacks = lacking{"groups", "provider_logout"}
+
 const appleIssuer = "https://appleid.apple.com"
 
 // UnmarshalCaddyfile reads the block shown at Apple.
@@ -102,16 +104,9 @@ func (a *Apple) option(d *caddyfile.Dispenser) error {
 	case "client_secret":
 		return d.Err("apple takes no client_secret, it makes one for each call from private_key: remove the line")
 	default:
-		return provider.Rest(d, []string{"team_id", "key_id", "private_key"}, secretless{&a.Options}, &a.Endpoints)
+		return provider.Rest(d, []string{"team_id", "key_id", "private_key"},
+			provider.Without{Part: appleLacks.of("apple", &a.Options), Not: []string{"client_secret"}}, &a.Endpoints)
 	}
-}
-
-// secretless are the common options without the client secret.
-type secretless struct{ *provider.Options }
-
-// Words lists the options that Apple shares with others.
-func (s secretless) Words() []string {
-	return slices.DeleteFunc(s.Options.Words(), func(word string) bool { return word == "client_secret" })
 }
 
 // Provision checks the settings, reads the key and resolves placeholders. It
@@ -133,6 +128,8 @@ func (a *Apple) Provision(caddy.Context) error {
 		// nothing.
 		renewsEvery:    30 * time.Hour,
 		revokesConsent: true,
+		revocation:     revocation{beside: "revoke"},
+		lacks:          appleLacks,
 	})
 	if err != nil {
 		return err

@@ -36,7 +36,7 @@ func TestCaddyfileBecomesJSON(t *testing.T) {
 			allow_email_account_merge off
 			verify_email on
 			merge_confirmation proof
-			groups roles
+			on_unverified_collision create
 			authoritative_domains a.example
 			native_client_ids i o
 			issuer http://localhost:9000
@@ -46,7 +46,7 @@ func TestCaddyfileBecomesJSON(t *testing.T) {
 			userinfo_url http://x.localhost/u
 		}`: `{"name":"work","client_id":"{env.GOOGLE_CLIENT_ID}","client_secret":"{file./run/secret}",` +
 			`"scopes":["openid","email"],"label":"Work account","email_trust":"auto","use_email_as_identifier":true,` +
-			`"allow_email_account_merge":false,"verify_email":true,"merge_confirmation":"proof","groups":"roles",` +
+			`"allow_email_account_merge":false,"verify_email":true,"merge_confirmation":"proof","on_unverified_collision":"create",` +
 			`"authoritative_domains":["a.example"],"native_client_ids":["i","o"],"issuer":"http://localhost:9000",` +
 			`"auth_url":"https://a.example/auth?x=y","token_url":"http://127.0.0.1:1/t","jwks_url":"http://[::1]/k",` +
 			`"userinfo_url":"http://x.localhost/u","hosted_domain":["a.example","b.example","c.example"]}`,
@@ -226,12 +226,13 @@ func TestTraitsTellTheOperatorsDecisions(t *testing.T) {
 			use_email_as_identifier off
 			allow_email_account_merge off
 			verify_email
+			on_unverified_collision create
 			merge_confirmation none
 			tokens forward
 			revalidate 15m
 			provider_logout off
 		}`: {
-			Name: "sso", Label: "Corp", Brand: "oidc", FormPost: true, Email: guest.EmailRules{Verify: true, Confirmation: "none"},
+			Name: "sso", Label: "Corp", Brand: "oidc", FormPost: true, Email: guest.EmailRules{Verify: guest.VerifyOn, Confirmation: "none", CreateUnlinked: true},
 			Tokens:        guest.TokenRules{Keep: true, Header: "X-Forwarded-Access-Token", Revalidate: 15 * time.Minute},
 			StaysSignedIn: true, SendsLogouts: true,
 		},

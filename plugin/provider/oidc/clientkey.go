@@ -145,20 +145,20 @@ type clientSigner struct {
 // that differ.
 const assertionFor = 2 * time.Minute
 
-// assert makes the client_assertion for one call of the token endpoint. Its
-// audience is that endpoint's address, as OpenID Connect Core section 9 has it;
-// Okta takes no other. The update of RFC 7523 wants the issuer's name instead,
+// assert makes the client_assertion for one call of an endpoint. Its audience is
+// that endpoint's address, as OpenID Connect Core section 9 has it; Okta takes
+// no other. algs are those that the issuer lists. The update of RFC 7523 wants the issuer's name instead,
 // because an assertion that one endpoint gets could be good at another: here it
 // goes to no other address than the one it names.
-func (s *clientSigner) assert(client string, m *metadata, now time.Time) (guest.Secret, error) {
-	signer, err := newSigner(s.alg(m.clientAlgs), s.key, s.keyID)
+func (s *clientSigner) assert(client, endpoint string, algs []string, now time.Time) (guest.Secret, error) {
+	signer, err := newSigner(s.alg(algs), s.key, s.keyID)
 	if err != nil {
 		return "", err
 	}
 	return signClaims(signer, map[string]any{
 		"iss": client,
 		"sub": client,
-		"aud": m.tokenURL,
+		"aud": endpoint,
 		"jti": rand.Text(),
 		"iat": now.Unix(),
 		"exp": now.Add(assertionFor).Unix(),

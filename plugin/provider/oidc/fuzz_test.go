@@ -25,7 +25,7 @@ func FuzzIDToken(f *testing.F) {
 		f.Fatal(err)
 	}
 	good := i.idToken()
-	if _, err := p.verify(context.Background(), m, provider.Tokens{ID: good}, "n"); err != nil {
+	if _, err := p.verify(context.Background(), m, provider.Tokens{ID: good}, guest.Attempt{Nonce: "n"}); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(good)
@@ -35,7 +35,7 @@ func FuzzIDToken(f *testing.F) {
 	f.Add("..")
 	f.Add(b64([]byte(`{"alg":"RS256","kid":"k1","crit":[]}`)) + "." + b64([]byte(`{}`)) + ".")
 	f.Fuzz(func(t *testing.T, raw string) {
-		if _, err := p.verify(context.Background(), m, provider.Tokens{ID: raw}, "n"); err == nil && raw != good {
+		if _, err := p.verify(context.Background(), m, provider.Tokens{ID: raw}, guest.Attempt{Nonce: "n"}); err == nil && raw != good {
 			t.Errorf("accepted %q", raw)
 		}
 	})

@@ -48,10 +48,12 @@ var gitlabDefaults = provider.Defaults{
 	ClientSecret: "{env.GITLAB_CLIENT_SECRET}",
 }
 
+var gitlabLacks = lacking{"provider_logout"}
+
 // UnmarshalCaddyfile reads the block shown at GitLab.
 func (g *GitLab) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return g.Unmarshal(d, gitlabDefaults, func(d *caddyfile.Dispenser) error {
-		return provider.Rest(d, nil, &g.Options, &g.Endpoints)
+		return provider.Rest(d, nil, gitlabLacks.of("gitlab", &g.Options), &g.Endpoints)
 	})
 }
 
@@ -66,6 +68,10 @@ func (g *GitLab) Provision(caddy.Context) error {
 		// two bring every claim.
 		scopes:       []string{"openid", "email"},
 		switchPrompt: "login",
+		anewPrompt:   "login",
+		datesSignIns: true,
+		revocation:   revocation{beside: "revoke"},
+		lacks:        gitlabLacks,
 	})
 }
 

@@ -46,6 +46,8 @@ var googleDefaults = provider.Defaults{
 	ClientSecret: "{env.GOOGLE_CLIENT_SECRET}",
 }
 
+var googleLacks = lacking{"groups", "provider_logout"}
+
 const googleIssuer = "https://accounts.google.com"
 
 // UnmarshalCaddyfile reads the block shown at Google.
@@ -61,7 +63,7 @@ func (g *Google) option(d *caddyfile.Dispenser) error {
 			return err
 		})
 	default:
-		return provider.Rest(d, []string{"hosted_domain"}, &g.Options, &g.Endpoints)
+		return provider.Rest(d, []string{"hosted_domain"}, googleLacks.of("google", &g.Options), &g.Endpoints)
 	}
 }
 
@@ -78,13 +80,17 @@ func (g *Google) Provision(caddy.Context) error {
 		issuer:       googleIssuer,
 		formerIssuer: "accounts.google.com",
 		switchPrompt: "select_account",
-		hint:         hosts.hint,
-		admit:        hosts.admit,
-		admitsBy:     "hd",
+		// Google knows neither prompt=login nor max_age.
+		anewPrompt: "select_account",
+		hint:       hosts.hint,
+		admit:      hosts.admit,
+		admitsBy:   "hd",
 		// Google knows no offline_access, and sends a refresh token once, with the
 		// consent.
 		offline:     offline{access: true, consent: true},
 		runsMailbox: googleRunsMailbox,
+		revocation:  revocation{beside: "revoke", trim: trimToToken},
+		lacks:       googleLacks,
 	})
 }
 
@@ -131,6 +137,11 @@ func (h hostedDomains) admit(c provider.Claims) error {
 // to. Any other address Google has only checked once.
 func googleRunsMailbox(c provider.Claims, domain string) bool {
 	return domain == "gmail.com" || domain == "googlemail.com" || domain == strings.ToLower(c.Text("hd"))
+}
+
+// trimToToken leaves the token alone: whoever has one of Google's may revoke it.
+func trimToToken(r *provider.Revocation) {
+	*r = provider.Revocation{URL: r.URL, Token: r.Token}
 }
 
 var (

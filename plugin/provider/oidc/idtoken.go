@@ -23,8 +23,13 @@ const skew = time.Minute
 // Connect Core 3.1.3.7 asks for holds, and what it leaves open: one spelling
 // of each claim, an access token that belongs to it, no critical extension,
 // no token of another kind.
-func (p *party) verify(ctx context.Context, m *metadata, t provider.Tokens, nonce string) (provider.Claims, error) {
-	return p.verifyID(ctx, m, t, func(c provider.Claims) error { return p.checkNonce(c, nonce) })
+func (p *party) verify(ctx context.Context, m *metadata, t provider.Tokens, a guest.Attempt) (provider.Claims, error) {
+	return p.verifyID(ctx, m, t, func(c provider.Claims) error {
+		if err := p.checkNonce(c, a.Nonce); err != nil {
+			return err
+		}
+		return p.checkAnew(c, m, a)
+	})
 }
 
 // verifyID is verify without the nonce: bound ties the token to what it was
@@ -201,7 +206,6 @@ func (p *party) profile(token, all provider.Claims) (guest.Profile, error) {
 		return guest.Profile{}, untrusted("identifying the person: %w", err)
 	}
 	email, trust := p.address(token, all)
-	authTime, _ := token.Time("auth_time")
 	issued, _ := token.Time("iat")
 	return guest.Profile{
 		Issuer:       p.identityIssuer(token),
@@ -212,7 +216,7 @@ func (p *party) profile(token, all provider.Claims) (guest.Profile, error) {
 		Picture:      provider.Picture(all.Text("picture")),
 		Groups:       p.groups(token, all),
 		AuthMethods:  methods(token),
-		AuthTime:     authTime,
+		AuthTime:     p.authTime(token),
 		TokenSubject: token.Text("sub"),
 		SessionID:    sessionID(token),
 		IssuedAt:     issued,

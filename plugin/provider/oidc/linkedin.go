@@ -40,11 +40,13 @@ var linkedinDefaults = provider.Defaults{
 	ClientSecret: "{env.LINKEDIN_CLIENT_SECRET}",
 }
 
+var linkedinLacks = lacking{"groups", "provider_logout"}
+
 // UnmarshalCaddyfile reads the line shown at LinkedIn, and a block of common
 // options.
 func (l *LinkedIn) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return l.Unmarshal(d, linkedinDefaults, func(d *caddyfile.Dispenser) error {
-		return provider.Rest(d, nil, &l.Options, &l.Endpoints)
+		return provider.Rest(d, nil, linkedinLacks.of("linkedin", &l.Options), &l.Endpoints)
 	})
 }
 
@@ -55,6 +57,7 @@ func (l *LinkedIn) Provision(caddy.Context) error {
 		key:         "linkedin",
 		defaults:    linkedinDefaults,
 		issuer:      "https://www.linkedin.com/oauth",
+		lacks:       linkedinLacks,
 		refusesPKCE: true,
 		dropsNonce:  true,
 	})

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 
 	jose "github.com/go-jose/go-jose/v4"
 
@@ -39,6 +40,8 @@ type metadata struct {
 	namesIssuer bool // RFC 9207: authorization answers carry iss
 
 	endSessionURL string   // empty where there is none
+	revocationURL string   // likewise
+	datesSignIns  bool     // ID tokens say when a person signed in, where that is asked for
 	offline       bool     // the scope offline_access may be asked for
 	clientAlgs    []string // those that a client_assertion may be signed with; none: it does not say
 }
@@ -74,6 +77,7 @@ func (p *party) readMetadata(doc provider.Claims) (*metadata, error) {
 
 		endSessionURL: p.endSessionURL(doc),
 		offline:       listsOffline(doc),
+		datesSignIns:  listsAuthTime(doc),
 	}
 	m.clientAlgs, _ = doc.Texts("token_endpoint_auth_signing_alg_values_supported")
 	for _, e := range []struct {
@@ -95,21 +99,36 @@ func (p *party) readMetadata(doc provider.Claims) (*metadata, error) {
 			return nil, untrusted("discovery document: %s: %w", e.name, err)
 		}
 	}
+	m.revocationURL = p.revocationURL(doc, m.tokenURL)
 	return m, nil
 }
 
-// endSessionURL goes by end_session_url, else by the document. One that must not
-// be followed is none: that is no reason to keep people from signing in.
+// endSessionURL goes by end_session_url, else by the document.
 func (p *party) endSessionURL(doc provider.Claims) string {
-	const name = "end_session_endpoint"
-	written := p.settings.endpoints.EndSessionURL
+	return p.dispensable(doc, "end_session_endpoint", p.settings.endpoints.EndSessionURL, &p.oddFarewell)
+}
+
+// revocationURL goes by revocation_url, else by the document, else by what is
+// known of the brand.
+func (p *party) revocationURL(doc provider.Claims, tokenURL string) string {
+	address := p.dispensable(doc, "revocation_endpoint", p.settings.revocationURL, &p.oddRevocation)
+	if address == "" && p.brand.revocation.beside != "" {
+		return provider.Beside(tokenURL, p.brand.revocation.beside)
+	}
+	return address
+}
+
+// dispensable is the address of an endpoint that a sign-in can do without. One
+// that must not be followed is none, which is logged once: that is no reason to
+// keep people from signing in.
+func (p *party) dispensable(doc provider.Claims, name, written string, odd *sync.Once) string {
 	if written != "" || !doc.Has(name) {
 		return written
 	}
 	address := doc.Text(name)
 	if err := p.checkDiscovered(address); err != nil {
-		p.oddFarewell.Do(func() {
-			p.env.Log.Warn("discovery document's end_session_endpoint is unusable: signing out ends no session at the issuer",
+		odd.Do(func() {
+			p.env.Log.Warn("discovery document's "+name+" is unusable: going on as if there were none",
 				"provider", p.settings.options.InstanceName(), "error", err)
 		})
 		return ""

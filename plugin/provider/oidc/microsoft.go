@@ -107,6 +107,7 @@ func (m *Microsoft) Provision(caddy.Context) (err error) {
 		key:          "microsoft",
 		defaults:     microsoftDefaults,
 		switchPrompt: "select_account",
+		anewPrompt:   "login",
 		// Microsoft's userinfo knows no more, and its documentation advises to
 		// read the ID token.
 		skipsUserinfo: true,

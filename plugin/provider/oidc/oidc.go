@@ -37,6 +37,7 @@ func init() {
 //		subject_claim|email_claim|verified_claim|name_claim <claim>
 //		prompt <value...>
 //		acr_values <value...>
+//		revocation_url <url>
 //	}
 type OIDC struct {
 	provider.Options
@@ -77,12 +78,17 @@ type OIDC struct {
 
 	// What the issuer is asked to show, such as login or consent, separated by
 	// spaces. Default: what it shows by itself, and login where a visitor wants
-	// another account.
+	// another account. Where people must prove anew who they are, login takes the
+	// place of what is written.
 	Prompt string `json:"prompt,omitempty"`
 
 	// The authentication contexts to ask for, separated by spaces. Asking does
 	// not enforce: the issuer decides.
 	ACRValues string `json:"acr_values,omitempty"`
+
+	// The endpoint that takes back what a person granted, in place of the
+	// discovered one (RFC 7009).
+	RevocationURL string `json:"revocation_url,omitempty"`
 
 	party
 }
@@ -114,6 +120,7 @@ func (o *OIDC) option(d *caddyfile.Dispenser) error {
 		"response_mode", "client_auth", "signing_alg", "subject_claim", "email_claim", "verified_claim", "name_claim",
 		"prompt", "acr_values",
 	}
+	revocation := revocationAddress(&o.RevocationURL)
 	switch d.Val() {
 	case "name":
 		return d.Err("oidc has its name on its own line: write oidc <name> there, and remove this line")
@@ -136,7 +143,7 @@ func (o *OIDC) option(d *caddyfile.Dispenser) error {
 	case "acr_values":
 		return words(d, &o.ACRValues)
 	default:
-		return provider.Rest(d, own, provider.Without{Part: &o.Options, Not: []string{"name"}}, &o.Endpoints, &o.ClientKey)
+		return provider.Rest(d, own, provider.Without{Part: &o.Options, Not: []string{"name"}}, &o.Endpoints, &o.ClientKey, revocation)
 	}
 }
 
@@ -167,9 +174,13 @@ func (o *OIDC) Provision(caddy.Context) error {
 		prompt:       o.Prompt,
 		acrValues:    o.ACRValues,
 		key:          o.ClientKey,
+
+		revocationURL: o.RevocationURL,
 	}, brand{
 		key:          "oidc",
 		switchPrompt: "login",
+		anewPrompt:   "login",
+		datesSignIns: true,
 		offline:      offline{scope: true, consent: true},
 		sendsLogouts: true,
 	})

@@ -903,7 +903,7 @@ func TestStormOfUnknownKeyIDsCausesOneFetch(t *testing.T) {
 		wait.Go(func() {
 			token := sign(keys().rsa2, "RS256", fmt.Sprintf(`{"alg":"RS256","kid":"invented %d"}`, n), []byte(`{}`))
 			m, _ := p.metadata.value(context.Background())
-			if _, err := p.verify(context.Background(), m, provider.Tokens{ID: token}, "n"); err == nil {
+			if _, err := p.verify(context.Background(), m, provider.Tokens{ID: token}, guest.Attempt{Nonce: "n"}); err == nil {
 				t.Error("accepted")
 			}
 		})

@@ -55,8 +55,11 @@ func (o *Okta) Provision(caddy.Context) error {
 		key:          "okta",
 		defaults:     provider.Defaults{Name: "okta", Label: "Okta"},
 		switchPrompt: "login",
+		anewPrompt:   "login",
+		datesSignIns: true,
 		groupsScope:  "groups",
 		offline:      offline{scope: true},
+		revocation:   revocation{beside: "revoke"},
 		sendsLogouts: true,
 		// Okta's ID token is thin whenever an access token comes with it.
 		asksUserinfo: true,

@@ -57,6 +57,13 @@ type brand struct {
 	// switchPrompt is the prompt that has a person choose an account.
 	switchPrompt string
 
+	// anewPrompt is the prompt that has a person prove anew who they are, or what
+	// comes closest.
+	anewPrompt string
+
+	// datesSignIns is set where an auth_time may be asked for.
+	datesSignIns bool
+
 	// groupsScope is asked for where groups are wanted.
 	groupsScope string
 
@@ -79,14 +86,20 @@ type brand struct {
 	// refresh token, once they delete their account here.
 	revokesConsent bool
 
+	// revocation is how that, or what else was kept, is revoked.
+	revocation revocation
+
+	// lacks are the common options that would do nothing.
+	lacks lacking
+
 	// sendsLogouts is set where the issuer may send logout tokens.
 	sendsLogouts bool
 
 	// hint adds parameters for the authorization endpoint.
 	hint func(url.Values)
 
-	// switchHint changes those parameters where a visitor wants another account
-	// and a prompt would not do.
+	// switchHint changes those parameters where a visitor wants another account,
+	// or is to prove anew who they are, and a prompt would not do.
 	switchHint func(url.Values)
 
 	// admit shuts accounts out, by the ID token's claims.
@@ -126,6 +139,8 @@ type settings struct {
 	prompt       string
 	acrValues    string
 	key          ClientKey
+
+	revocationURL string
 }
 
 var (
@@ -147,7 +162,7 @@ type party struct {
 	// one.
 	signer *clientSigner
 
-	oddFarewell sync.Once
+	oddFarewell, oddRevocation sync.Once
 }
 
 func (p *party) setUp(s settings, b brand) error {
@@ -157,6 +172,7 @@ func (p *party) setUp(s settings, b brand) error {
 		provider.OneOf("signing_alg", s.signingAlg, signingAlgs...),
 		s.key.check(s.clientAuth, s.options.ClientSecret),
 		b.checkRevalidate(s.options),
+		b.lacks.check(b.key, s.options),
 	)
 	if err != nil {
 		return err
@@ -170,6 +186,9 @@ func (p *party) setUp(s settings, b brand) error {
 	}
 	s.endpoints.Issuer = cmp.Or(s.endpoints.Issuer, b.issuer)
 	if s.endpoints, err = s.endpoints.resolve(); err != nil {
+		return err
+	}
+	if s.revocationURL, err = resolveRevocation(s.revocationURL); err != nil {
 		return err
 	}
 	if s.email == "" {
@@ -189,10 +208,22 @@ func (p *party) Open(env guest.Env) error {
 	if env.Log == nil {
 		p.env.Log = slog.New(slog.DiscardHandler)
 	}
-	p.client = env.Client(p.settings.endpoints.given()...)
+	if inert := p.settings.options.Inert(); inert != "" {
+		p.env.Log.Warn(inert, "provider", p.settings.options.InstanceName())
+	}
+	p.client = env.Client(p.given()...)
 	p.metadata = &shared[*metadata]{now: env.Now, patience: 2500 * time.Millisecond, fetch: p.discover}
 	p.keys = &shared[*keyRing]{now: env.Now, patience: 5 * time.Second, fetch: p.fetchKeys}
 	return nil
+}
+
+// given lists the addresses that the operator wrote.
+func (p *party) given() []string {
+	list := p.settings.endpoints.given()
+	if p.settings.revocationURL != "" {
+		list = append(list, p.settings.revocationURL)
+	}
+	return list
 }
 
 // Traits says how the house treats this provider.
@@ -224,8 +255,11 @@ func (p *party) ask(query url.Values, m *metadata, a guest.Attempt) {
 	if p.brand.hint != nil {
 		p.brand.hint(query)
 	}
-	if a.SwitchAccount && p.brand.switchHint != nil {
+	if (a.SwitchAccount || a.Reauthenticate) && p.brand.switchHint != nil {
 		p.brand.switchHint(query)
+	}
+	if a.Reauthenticate {
+		p.askAnew(query)
 	}
 	query.Set("response_type", "code")
 	query.Set("client_id", id)
@@ -248,12 +282,18 @@ func (p *party) ask(query url.Values, m *metadata, a guest.Attempt) {
 	}
 }
 
+// prompt is what the issuer is asked to show. What the operator wrote counts,
+// unless the person is to prove anew who they are.
 func (p *party) prompt(m *metadata, a guest.Attempt) string {
-	if p.settings.prompt != "" {
+	anew := a.Reauthenticate && p.brand.anewPrompt != ""
+	if p.settings.prompt != "" && !anew {
 		return p.settings.prompt
 	}
 	var prompts []string
-	if a.SwitchAccount && p.brand.switchPrompt != "" {
+	switch {
+	case anew:
+		prompts = append(prompts, p.brand.anewPrompt)
+	case a.SwitchAccount && p.brand.switchPrompt != "":
 		prompts = append(prompts, p.brand.switchPrompt)
 	}
 	if p.asksConsent(m) {
@@ -301,7 +341,7 @@ func (p *party) Finish(ctx context.Context, a guest.Attempt, answer url.Values) 
 	if err != nil {
 		return guest.Profile{}, err
 	}
-	token, err := p.verify(ctx, m, t, a.Nonce)
+	token, err := p.verify(ctx, m, t, a)
 	if err != nil {
 		return guest.Profile{}, err
 	}

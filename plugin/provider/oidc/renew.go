@@ -118,7 +118,7 @@ func (p *party) checkKept(ctx context.Context, k guest.Kept) error {
 }
 
 func (p *party) refresh(ctx context.Context, m *metadata, token guest.Secret) (provider.Tokens, error) {
-	us, err := p.credentials(m)
+	us, err := p.credentials(m, m.tokenURL)
 	if err != nil {
 		return provider.Tokens{}, err
 	}

@@ -1,11 +1,14 @@
 package oidc
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -58,13 +61,17 @@ func (s *Slack) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return s.Unmarshal(d, slackDefaults, s.option)
 }
 
+// Slack does not tell a refresh token of an account that ended, by an error code
+// one could go by, from any other failure.
+var slackLacks = lacking{"groups", "revalidate", "provider_logout", "native_client_ids"}
+
 func (s *Slack) option(d *caddyfile.Dispenser) error {
 	switch d.Val() {
 	case "team":
 		return provider.CheckedTexts(d, &s.Team, checkSlackTeams)
 	default:
 		return provider.Rest(d, []string{"team"},
-			provider.Without{Part: &s.Options, Not: lacking}, &s.Endpoints)
+			slackLacks.of("slack", &s.Options), &s.Endpoints)
 	}
 }
 
@@ -89,7 +96,7 @@ func (s *Slack) Provision(caddy.Context) (err error) {
 	if s.teams, err = provider.AllPlaceholders("team", s.Team); err != nil {
 		return err
 	}
-	if err := errors.Join(checkSlackTeams(s.teams), refuseLacking("slack", &s.Options), s.checkOpen()); err != nil {
+	if err := errors.Join(checkSlackTeams(s.teams), s.checkOpen()); err != nil {
 		return err
 	}
 	return s.party.setUp(settings{options: &s.Options, endpoints: s.Endpoints, clientAuth: "post"}, brand{
@@ -100,12 +107,53 @@ func (s *Slack) Provision(caddy.Context) (err error) {
 		// turned away. The nonce ties the code to this browser instead.
 		refusesPKCE:   true,
 		skipsUserinfo: true,
+		lacks:         slackLacks,
+		revocation:    revocation{beside: "auth.revoke", access: true},
 		hint:          s.teams.hint,
 		switchHint:    askAgain,
 		admit:         s.teams.admit,
 		admitsBy:      slackTeamClaim,
 		proves:        s.teams.proves,
 	})
+}
+
+// Revoke revokes the access token by Slack's own method, auth.revoke, in at most
+// 10 s. What the token itself proves needs no secret of ours.
+func (s *Slack) Revoke(ctx context.Context, g guest.Granted) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	g, err := s.revocable(g)
+	if err != nil {
+		return err
+	}
+	m, err := s.metadata.value(ctx)
+	if err != nil {
+		return err
+	}
+	call := provider.Call{What: "auth.revoke", Address: m.revocationURL, Access: string(g.Tokens.Access), Max: maxUserinfo}
+	answer, err := call.Make(ctx, s.client)
+	if err != nil {
+		return err
+	}
+	return slackRevoked(answer)
+}
+
+// slackRevoked reads what auth.revoke answers: errors, too, come with status
+// 200. invalid_auth says no more than that the token was not taken, be it for
+// the address that we ask from.
+func slackRevoked(answer provider.Answer) error {
+	said, err := provider.ParseClaims(answer.Body)
+	if answer.Status != http.StatusOK || err != nil {
+		return failure(guest.Refused, "auth.revoke answered %d", answer.Status)
+	}
+	switch why := said.Text("error"); {
+	case said.Proven("ok") || slices.Contains([]string{"token_revoked", "token_expired", "account_inactive"}, why):
+		return nil
+	case why == "invalid_auth":
+		return provider.NotRevocable("auth.revoke does not take the token")
+	default:
+		return failure(guest.Refused, "auth.revoke answered %w", provider.ErrorCode(why))
+	}
 }
 
 const anyOwner = "whoever owns a workspace can write any address into an account there: " +

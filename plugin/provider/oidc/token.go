@@ -12,7 +12,7 @@ import (
 
 // exchange spends the code at the token endpoint. An ID token comes along.
 func (p *party) exchange(ctx context.Context, m *metadata, a guest.Attempt, code string) (provider.Tokens, error) {
-	us, err := p.credentials(m)
+	us, err := p.credentials(m, m.tokenURL)
 	if err != nil {
 		return provider.Tokens{}, err
 	}
@@ -30,20 +30,20 @@ func (p *party) exchange(ctx context.Context, m *metadata, a guest.Attempt, code
 	return t, err
 }
 
-// credentials are what the token endpoint knows us by.
+// credentials are what the issuer's endpoints know us by.
 type credentials struct {
 	id                string
 	secret, assertion guest.Secret // one of them
 }
 
-// credentials returns ours, for one call.
-func (p *party) credentials(m *metadata) (us credentials, err error) {
+// credentials returns ours, for one call of the endpoint at this address.
+func (p *party) credentials(m *metadata, endpoint string) (us credentials, err error) {
 	us.id, us.secret = p.settings.options.Client()
 	switch {
 	case p.brand.mint != nil:
 		us.secret, err = p.brand.mint(p.env.Now())
 	case p.signer != nil:
-		us.assertion, err = p.signer.assert(us.id, m, p.env.Now())
+		us.assertion, err = p.signer.assert(us.id, endpoint, m.clientAlgs, p.env.Now())
 	}
 	if err != nil {
 		return us, failure(guest.Refused, "making client credentials: %w", err)
@@ -96,7 +96,7 @@ func (p *party) merge(token, info provider.Claims) provider.Claims {
 	if !token.Has(s.email) {
 		delete(all, s.verified)
 	}
-	for _, name := range append(p.described(), "given_name", "family_name", "picture", "_claim_names") {
+	for _, name := range append(p.described(), "given_name", "family_name", "picture", "_claim_names", "hasgroups") {
 		if name == s.verified && token.Has(s.email) && token.Text(s.email) != info.Text(s.email) {
 			continue
 		}

@@ -38,20 +38,21 @@ var twitchDefaults = provider.Defaults{
 	ClientSecret: "{env.TWITCH_CLIENT_SECRET}",
 }
 
+// Twitch does not tell a refresh token of an account that ended, by an error code
+// one could go by, from any other failure.
+var twitchLacks = lacking{"groups", "revalidate", "provider_logout", "native_client_ids"}
+
 // UnmarshalCaddyfile reads the line shown at Twitch, and a block of common
 // options.
 func (t *Twitch) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return t.Unmarshal(d, twitchDefaults, func(d *caddyfile.Dispenser) error {
-		return provider.Rest(d, nil, provider.Without{Part: &t.Options, Not: lacking}, &t.Endpoints)
+		return provider.Rest(d, nil, twitchLacks.of("twitch", &t.Options), &t.Endpoints)
 	})
 }
 
 // Provision checks the settings and resolves placeholders. It touches no
 // network.
 func (t *Twitch) Provision(caddy.Context) error {
-	if err := refuseLacking("twitch", &t.Options); err != nil {
-		return err
-	}
 	return t.party.setUp(settings{
 		options: &t.Options, endpoints: t.Endpoints, clientAuth: "post",
 		// At Twitch this is the name that others see. It takes no at-sign, so that
@@ -63,6 +64,8 @@ func (t *Twitch) Provision(caddy.Context) error {
 		issuer:        "https://id.twitch.tv/oauth2",
 		scopes:        []string{"openid", "user:read:email"},
 		skipsUserinfo: true,
+		lacks:         twitchLacks,
+		revocation:    revocation{beside: "revoke", access: true, trim: trimToClient},
 		hint:          wantTwitchClaims,
 		switchHint:    func(query url.Values) { query.Set("force_verify", "true") },
 	})
@@ -72,6 +75,11 @@ func (t *Twitch) Provision(caddy.Context) error {
 // unasked, Twitch's ID token holds the subject alone.
 func wantTwitchClaims(query url.Values) {
 	query.Set("claims", `{"id_token":{"email":null,"email_verified":null,"picture":null,"preferred_username":null}}`)
+}
+
+// trimToClient leaves the token and the client ID, as Twitch has it.
+func trimToClient(r *provider.Revocation) {
+	*r = provider.Revocation{URL: r.URL, ClientID: r.ClientID, Token: r.Token}
 }
 
 var (
