@@ -14,7 +14,9 @@ import (
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/identity"
 	"github.com/caddy-login/caddy-login/module/page"
+	"github.com/caddy-login/caddy-login/module/pending"
 	"github.com/caddy-login/caddy-login/module/policy"
+	"github.com/caddy-login/caddy-login/module/record"
 	"github.com/caddy-login/caddy-login/module/session"
 	"github.com/caddy-login/caddy-login/module/signin"
 )
@@ -30,54 +32,199 @@ const (
 type arrival struct {
 	method guest.Method
 	back   string // where they want to go
-	admit  func(tx guest.Tx) (identity.Admitted, error)
+	admit  func(tx guest.Tx, at time.Time) (identity.Admitted, error)
 	begin  func(identity.Person) session.New
+	// pending is what to keep while they are asked something, under id. With
+	// kept it is there already, and is spent with the outcome.
+	pending *pending.Pending
+	id      pending.ID
+	kept    bool
+}
+
+// outcome is what became of an arrival: a session, a question, or a refusal.
+type outcome struct {
+	admitted identity.Admitted
+	begun    *session.Session
+	asked    bool
+	refused  error
 }
 
 // admit lets in whom a provider has sent back with a profile.
 func (p *portal) admit(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider, attempt *signin.Attempt, profile guest.Profile) error {
-	who := identity.Arrival{Traits: provider.Traits(), Profile: profile, SignUp: p.mayJoin, At: p.gate.now()}
-	return p.comeIn(w, r, v, arrival{
-		method: provider, back: attempt.Return,
-		admit: func(tx guest.Tx) (identity.Admitted, error) {
-			admitted, err := identity.Admit(tx, who)
-			if err != nil {
+	waiting := &pending.Pending{
+		Kind: pending.Arrival, Scope: v.scope, Begun: p.gate.now().UTC(), Return: attempt.Return,
+		Provider: provider.Traits().Name, Profile: profile,
+	}
+	if attempt.For == signin.ToLink {
+		waiting.Intent = identity.ToLink
+	}
+	return p.comeIn(w, r, v, p.arriving(r, v, provider, waiting, pending.NewID()))
+}
+
+// arriving is an arrival from a provider, as far as it has come.
+func (p *portal) arriving(r *http.Request, v *visit, provider guest.Provider, waiting *pending.Pending, id pending.ID) arrival {
+	return arrival{
+		method: provider, back: waiting.Return, pending: waiting, id: id,
+		admit: func(tx guest.Tx, at time.Time) (identity.Admitted, error) {
+			admitted, err := identity.Admit(tx, p.arrivalOf(v, provider, waiting, at))
+			if err != nil || admitted.Needs != identity.Nothing {
 				return admitted, err
 			}
-			return admitted, p.keepConsent(tx, v, admitted, profile)
+			return admitted, p.keepConsent(tx, v, admitted, waiting.Profile)
 		},
-		begin: func(person identity.Person) session.New { return p.newSession(r, v, provider, profile, person) },
-	})
+		begin: func(person identity.Person) session.New {
+			return p.newSession(r, v, provider, waiting.Profile, person)
+		},
+	}
+}
+
+// arrivalOf is what decides about an arrival at a time.
+func (p *portal) arrivalOf(v *visit, provider guest.Provider, waiting *pending.Pending, at time.Time) identity.Arrival {
+	traits := provider.Traits()
+	return identity.Arrival{
+		Traits: traits, Profile: waiting.Profile, Verify: p.gate.verifies(traits), SignUp: p.mayJoin,
+		Privileged: p.isPrivileged, Intent: waiting.Intent, Here: v.user(), Fresh: p.isFresh(v),
+		Said: waiting.Said, Began: waiting.Begun, At: at,
+	}
+}
+
+// verifies resolves a provider's verify_email: by default where there is mail.
+func (g *Gate) verifies(t guest.Traits) bool {
+	return t.Email.Verify != guest.VerifyOff && g.settings.post != nil
+}
+
+// user is who is signed in here, empty: nobody.
+func (v *visit) user() identity.UserID {
+	if v.live == nil {
+		return ""
+	}
+	return v.live.User
+}
+
+// freshFor is how long after a sign-in its person may change their account.
+const freshFor = 15 * time.Minute
+
+// isFresh reports whether who is signed in proved it within the last minutes.
+func (p *portal) isFresh(v *visit) bool {
+	if v.live == nil {
+		return false
+	}
+	age := p.gate.now().Sub(v.live.AuthTime)
+	return age < freshFor && age > -time.Minute
 }
 
 // comeIn makes an arrival a user and the user a session, in one transaction:
 // there is no user without the session they came for, and of two sessions of
-// one browser the older is gone.
+// one browser the older is gone. Or it asks, where something must be said first.
 func (p *portal) comeIn(w http.ResponseWriter, r *http.Request, v *visit, a arrival) error {
-	var admitted identity.Admitted
-	var begun *session.Session
 	ticket, err := v.house.sessions.Issue(v.scope)
 	if err != nil {
 		return p.trouble(w, r, v, trouble{kind: page.Internal, provider: a.method, outcome: "unavailable", err: err})
 	}
+	var out outcome
 	err = v.house.store.Update(r.Context(), func(tx guest.Tx) (err error) {
-		if admitted, err = a.admit(tx); err != nil {
-			return err
-		}
-		begun, err = v.house.sessions.Start(tx, ticket, a.begin(admitted.Person))
+		out, err = p.settle(tx, r, v, a, ticket)
 		return err
 	})
-	if err != nil {
-		return p.trouble(w, r, v, p.notAdmitted(a.method, admitted.Row, err))
+	switch {
+	case errors.Is(err, pending.ErrGone), errors.Is(err, session.ErrNone):
+		return p.outdated(w, r, v, a.back)
+	case err != nil:
+		return p.trouble(w, r, v, p.notAdmitted(a.method, out.admitted.Row, err))
+	case out.refused != nil:
+		return p.refuseArrival(w, r, v, a, out)
+	case out.asked:
+		v.set(w, v.waits(), a.id.Text(), pending.Life)
+		return p.seeOther(w, p.base+"/confirm")
 	}
-	p.forget(r, v, admitted)
+	return p.welcome(w, r, v, a, ticket, out)
+}
+
+// settle is the transaction of comeIn.
+func (p *portal) settle(tx guest.Tx, r *http.Request, v *visit, a arrival, ticket session.Ticket) (out outcome, err error) {
+	at := p.gate.now()
+	out.admitted, err = a.admit(tx, at)
+	switch {
+	case identity.IsRefusal(err):
+		out.refused = err
+		return out, errors.Join(a.spend(tx), p.noteRefusal(tx, r, v, a, out))
+	case err != nil:
+		return out, err
+	case out.admitted.Needs != identity.Nothing:
+		out.asked = true
+		return out, pending.Keep(tx, v.house.ring, a.id, a.pending)
+	}
+	if err := a.spend(tx); err != nil {
+		return out, err
+	}
+	if out.connects(v) {
+		out.begun, err = v.house.sessions.Rotate(tx, ticket, v.live.Key, at)
+	} else {
+		begin := a.begin(out.admitted.Person)
+		begin.At = at
+		out.begun, err = v.house.sessions.Start(tx, ticket, begin)
+	}
+	if err != nil {
+		return out, err
+	}
+	return out, p.noteArrival(tx, r, v, a, out)
+}
+
+func (a *arrival) spend(tx guest.Tx) error {
+	if !a.kept {
+		return nil
+	}
+	return pending.Spend(tx, a.id)
+}
+
+// connects reports whether the outcome is an account connected to who is signed
+// in: their session goes on, under a new id.
+func (o *outcome) connects(v *visit) bool {
+	return o.admitted.Do == identity.Link && v.live != nil && v.live.User == o.admitted.Decision.User
+}
+
+// welcome answers who has come in, and tells whom it concerns.
+func (p *portal) welcome(w http.ResponseWriter, r *http.Request, v *visit, a arrival, ticket session.Ticket, out outcome) error {
 	name := a.method.Traits().Name
-	v.set(w, v.base, ticket.Cookie, time.Duration(p.gate.settings.Session.Lifetime))
+	p.forget(r, v, out)
+	p.tellArrival(r, v, a, out)
+	if a.kept {
+		v.drop(w, v.waits())
+	}
+	if a.pending.Then != "" {
+		v.set(w, v.waits(), a.pending.Then, pending.Life)
+	}
+	user := &out.admitted.Person.User
+	v.set(w, v.base, ticket.Cookie, out.begun.Expires.Sub(p.gate.now()))
+	p.befriend(w, v, user.Email)
+	if out.connects(v) {
+		p.gate.app.linked(r, name, out.begun, out.admitted)
+		return p.seeOther(w, p.afterLink(a.back))
+	}
 	v.set(w, v.landed(), "1", landedFor)
 	v.set(w, v.last(), name, lastFor)
-	p.befriend(w, v, admitted.Person.User.Email)
-	p.gate.app.signedIn(r, name, begun, admitted)
+	p.gate.app.signedIn(r, name, out.begun, out.admitted)
+	if r.Method == http.MethodPost {
+		return p.seeOther(w, a.back)
+	}
 	return p.redirect(w, a.back)
+}
+
+// refuseArrival tells somebody that they can't come in. Who holds an address
+// must not be found out by trying: an account may ask for few of them.
+func (p *portal) refuseArrival(w http.ResponseWriter, r *http.Request, v *visit, a arrival, out outcome) error {
+	if a.kept {
+		v.drop(w, v.waits())
+	}
+	t := p.notAdmitted(a.method, out.admitted.Row, out.refused)
+	t.back = a.back
+	if errors.Is(out.refused, identity.ErrEmailInUse) && a.pending != nil {
+		key := record.Hash(a.pending.Provider, a.pending.Profile.Issuer, a.pending.Profile.Subject)
+		if !v.house.collisions.AllowKey(key, p.gate.now()) {
+			t.kind, t.outcome = page.TooMany, "rate_limited"
+		}
+	}
+	return p.trouble(w, r, v, t)
 }
 
 // keepConsent keeps what revokes the person's consent at the provider, sealed
@@ -87,20 +234,28 @@ func (p *portal) keepConsent(tx guest.Tx, v *visit, admitted identity.Admitted, 
 		return nil
 	}
 	key := admitted.Person.Identity.Key()
-	return identity.KeepConsent(tx, key, v.house.ring.SealAtRest("consent/"+string(key), []byte(profile.Consent)))
+	return identity.KeepConsent(tx, key, v.house.ring.SealAtRest(consentPurpose(key), []byte(profile.Consent)))
 }
+
+func consentPurpose(key identity.IdentityKey) string { return "consent/" + string(key) }
 
 // forget has the next requests read anew what this sign-in changed: the
 // browser's old session, and what other sessions of the person know of them.
-func (p *portal) forget(r *http.Request, v *visit, admitted identity.Admitted) {
+// Those that the sign-in ended are ended.
+func (p *portal) forget(r *http.Request, v *visit, out outcome) {
 	v.house.sessions.Forget(replaced(v))
-	if v.held != nil {
+	if v.held != nil && !out.connects(v) {
 		p.gate.app.ended(r, v.held, "replaced")
 	}
-	if !admitted.Changed {
+	if !out.admitted.Changed {
 		return
 	}
-	if err := v.house.sessions.ForgetUser(r.Context(), admitted.Person.User.ID); err != nil {
+	user := &out.admitted.Person.User
+	err := v.house.sessions.ForgetUser(r.Context(), user.ID)
+	if !user.SessionsFrom.IsZero() && !user.SessionsFrom.Before(out.begun.Created) {
+		err = errors.Join(err, v.house.sessions.EndAll(r.Context(), user.ID, out.begun.Key))
+	}
+	if err != nil {
 		p.gate.app.complain(err, requestID(r))
 	}
 }
@@ -123,7 +278,7 @@ func (p *portal) newSession(r *http.Request, v *visit, provider guest.Method, pr
 		Person: person, Provider: traits.Name, Origin: originOf(traits, profile), Grant: p.grantOf(traits, profile),
 		AuthMethods: profile.AuthMethods, AuthTime: authTime,
 		Lifetime: time.Duration(s.Lifetime), Idle: time.Duration(s.Idle),
-		Device: device(r), Replaces: replaced(v),
+		Device: device(r), Place: placeOf(clientIP(r.Context())), Replaces: replaced(v),
 	}
 }
 
@@ -276,6 +431,12 @@ func (p *portal) notAdmitted(provider guest.Method, row string, err error) troub
 		t.kind, t.outcome = page.SignupDisabled, "signup_disabled"
 	case errors.Is(err, identity.ErrAccountDisabled):
 		t.kind, t.outcome = page.AccountDisabled, "account_disabled"
+	case errors.Is(err, identity.ErrAlreadyLinked):
+		t.kind, t.outcome = page.IdentityLinked, "identity_already_linked"
+	case errors.Is(err, identity.ErrTooMany):
+		t.kind, t.outcome = page.TooManyLinked, "too_many"
+	case errors.Is(err, identity.ErrOutdated):
+		t.kind, t.outcome = page.Outdated, "outdated"
 	case errors.Is(err, session.ErrLoggedOut):
 		t.kind, t.outcome = page.LoggedOut, "signed_out_meanwhile"
 	default:

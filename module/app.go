@@ -139,6 +139,7 @@ func (a *App) Start() error {
 		a.log.Error("store does not open; protected paths answer 503 until it does", zap.Error(err))
 	}
 	a.tellCallbacks()
+	go a.housework(a.ctx)
 	return nil
 }
 

@@ -18,8 +18,8 @@ import (
 	"github.com/caddy-login/caddy-login/module/identity"
 	"github.com/caddy-login/caddy-login/module/mail"
 	"github.com/caddy-login/caddy-login/module/page"
+	"github.com/caddy-login/caddy-login/module/pending"
 	"github.com/caddy-login/caddy-login/module/record"
-	"github.com/caddy-login/caddy-login/module/session"
 )
 
 // Signing in by mail: an address is given, a code and a link are mailed, and
@@ -28,13 +28,15 @@ import (
 
 // roomOfCodes is a page of the way in by mail.
 func (p *portal) roomOfCodes(path string) (found *room, quiet bool) {
-	switch path {
-	case "/" + p.gate.codes.Traits().Name:
-		return &room{serve: p.askForMail}, true
-	case "/code":
-		return &room{serve: p.code}, true
-	case "/link":
+	switch {
+	case path == "/link" && p.gate.settings.post != nil:
 		return &room{serve: p.link}, true
+	case p.gate.codes == nil:
+		return nil, true
+	case path == "/"+p.gate.codes.Traits().Name:
+		return &room{serve: p.askForMail}, true
+	case path == "/code":
+		return &room{serve: p.code}, true
 	default:
 		return nil, true
 	}
@@ -154,7 +156,12 @@ func (p *portal) mayNotHave(r *http.Request, v *visit, email identity.Email) (ph
 	return phantom, err
 }
 
+// rules are those of the way in by mail, and the defaults where a code only
+// proves an address.
 func (p *portal) rules() challenge.Rules {
+	if p.gate.codes == nil {
+		return challenge.Rules{}
+	}
 	rules := p.gate.codes.Codes()
 	return challenge.Rules{
 		Length: rules.Length, Lifetime: rules.Lifetime, NoLink: !rules.Link, CrossDevice: challenge.CrossDevice(rules.CrossDevice),
@@ -200,9 +207,9 @@ func (p *portal) entry(r *http.Request, v *visit, begun *challenge.Begun) mail.E
 	letter := page.CodeLetter{
 		To: string(m.To), Code: string(m.Code), Host: v.origin.hostPort,
 		Device: m.Asker.Device, Place: m.Asker.Place, Asked: m.Asker.At, Expires: m.Expires,
-		Mode: p.gate.codes.Codes().CrossDevice, Language: r.Header.Get("Accept-Language"),
+		Mode: string(p.rules().CrossDevice), Language: r.Header.Get("Accept-Language"),
 	}
-	if m.Link != "" && p.gate.codes.Codes().Link {
+	if m.Link != "" && !p.rules().NoLink {
 		letter.Link = v.origin.String() + p.base + "/link?t=" + url.QueryEscape(string(m.Link))
 	}
 	message := p.pages.CodeLetter(letter)
@@ -233,7 +240,7 @@ func (p *portal) code(w http.ResponseWriter, r *http.Request, v *visit) error {
 	case !asked:
 		return p.trouble(w, r, v, trouble{kind: page.CookiesBlocked, provider: p.gate.codes, outcome: "no_cookie", knock: true})
 	case form.Get("resend") != "":
-		return p.resend(w, r, v, claim)
+		return p.resend(w, r, v, claim, p.base+"/code")
 	}
 	proof, err := v.house.challenges.Check(r.Context(), claim, form.Get("code"))
 	if err != nil {
@@ -400,6 +407,9 @@ func (p *portal) wrongCode(w http.ResponseWriter, r *http.Request, v *visit, cla
 	case errors.As(err, &wrong):
 		waiting.AttemptsLeft = wrong.AttemptsLeft
 	case waiting.State != challenge.Pending:
+		if errors.Is(err, challenge.ErrTooMany) {
+			p.noteExhausted(r, v, waiting.Email, err)
+		}
 		return p.showWaiting(w, r, v, claim, waiting)
 	case !errors.Is(err, challenge.ErrMalformed):
 		return p.trouble(w, r, v, p.codeOver(err, ""))
@@ -434,20 +444,20 @@ func (p *portal) codeOver(err error, back string) trouble {
 }
 
 // resend mails the same code again.
-func (p *portal) resend(w http.ResponseWriter, r *http.Request, v *visit, claim challenge.Claim) error {
+func (p *portal) resend(w http.ResponseWriter, r *http.Request, v *visit, claim challenge.Claim, at string) error {
 	if !v.servesPort(r) {
 		return p.trouble(w, r, v, strangePort(v))
 	}
 	begun, err := v.house.challenges.Resend(r.Context(), claim, clientIP(r.Context()))
 	switch {
 	case errors.Is(err, challenge.ErrTooSoon):
-		return p.seeOther(w, p.base+"/code")
+		return p.seeOther(w, at)
 	case errors.Is(err, challenge.ErrNetwork), errors.Is(err, challenge.ErrBusy):
 		return p.trouble(w, r, v, p.notMailed(err))
 	case err != nil:
 		return p.trouble(w, r, v, p.codeOver(err, ""))
 	}
-	return p.answerAndPost(w, r, v, begun, p.base+"/code?resent=1&ask="+markOf(claim.ID))
+	return p.answerAndPost(w, r, v, begun, at+"?resent=1&ask="+markOf(claim.ID))
 }
 
 // link is where a mailed link leads. GET consumes nothing: scanners follow
@@ -464,7 +474,7 @@ func (p *portal) link(w http.ResponseWriter, r *http.Request, v *visit) error {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
 	v.house = house
-	landing := p.landing(v, original(r).Query().Get("t"))
+	landing := p.landing(r, v, original(r).Query().Get("t"))
 	sight, err := house.challenges.Look(r.Context(), landing)
 	switch {
 	case errors.Is(err, challenge.ErrSpent) && v.live != nil:
@@ -479,8 +489,15 @@ func (p *portal) link(w http.ResponseWriter, r *http.Request, v *visit) error {
 	return nil
 }
 
-func (p *portal) landing(v *visit, token string) challenge.Landing {
-	return challenge.Landing{Link: guest.Secret(token), Scope: v.scope, IDs: askedFor(v)}
+// landing is a link, and what this browser has asked for.
+func (p *portal) landing(r *http.Request, v *visit, token string) challenge.Landing {
+	ids := askedFor(v)
+	if waits, err := p.waitingHere(r, v); err == nil {
+		if id, ok := challenge.ParseID(waits.Challenge); ok {
+			ids = append(ids, id)
+		}
+	}
+	return challenge.Landing{Link: guest.Secret(token), Scope: v.scope, IDs: ids}
 }
 
 // elsewhere is what a link does in another browser than the one that asked.
@@ -508,7 +525,7 @@ func (p *portal) useLink(w http.ResponseWriter, r *http.Request, v *visit) error
 	if !ok {
 		return nil
 	}
-	landing := p.landing(v, form.Get("token"))
+	landing := p.landing(r, v, form.Get("token"))
 	switch {
 	case form.Get("cancel") != "":
 		if err := v.house.challenges.Deny(r.Context(), landing); err != nil {
@@ -542,19 +559,22 @@ func (p *portal) pickNumber(w http.ResponseWriter, r *http.Request, v *visit, la
 // proven lets in whoever has proven an address. That this browser asked stays
 // known to it: the page that waits in another tab is to move on.
 func (p *portal) proven(w http.ResponseWriter, r *http.Request, v *visit, proof challenge.Proof) error {
-	method := p.gate.codes
-	return p.comeIn(w, r, v, arrival{
-		method: method, back: p.wanted(proof.Return),
-		admit: func(tx guest.Tx) (identity.Admitted, error) {
-			return identity.AdmitProof(tx, identity.Proof{
-				Method: method.Traits().Name, Email: proof.Email, SignUp: p.mayJoin, At: p.gate.now(),
-			})
-		},
-		begin: func(person identity.Person) session.New {
-			// RFC 8176: a one-time password.
-			return p.newSession(r, v, method, guest.Profile{AuthMethods: []string{"otp"}}, person)
-		},
-	})
+	if proof.Purpose != challenge.Login {
+		waits, err := p.waitingHere(r, v)
+		if errors.Is(err, pending.ErrGone) {
+			return p.outdated(w, r, v, "/")
+		}
+		if err != nil {
+			return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
+		}
+		return p.provenFor(w, r, v, waits, proof)
+	}
+	if p.gate.codes == nil {
+		return p.outdated(w, r, v, "/") // by a reload
+	}
+	return p.comeIn(w, r, v, p.arrivingByMail(r, v, &pending.Pending{
+		Kind: pending.Mailed, Scope: v.scope, Begun: p.gate.now().UTC(), Return: p.wanted(proof.Return), Email: proof.Email,
+	}, pending.NewID()))
 }
 
 // maxFriends is how many people a browser is known for: a family's.
@@ -564,7 +584,7 @@ const maxFriends = 3
 // signed in with it before: a stranger who guesses codes then can't lock them
 // out. It proves nothing else.
 func (p *portal) befriend(w http.ResponseWriter, v *visit, email identity.Email) {
-	if email == "" || p.gate.codes == nil {
+	if email == "" || p.gate.settings.post == nil {
 		return
 	}
 	tags := []string{base64.RawURLEncoding.EncodeToString(v.house.ring.Tag(friendship(v), string(email)))}

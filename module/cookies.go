@@ -80,8 +80,17 @@ func (c *cookies) asked() string { return c.base + "-asked" }
 // browser before.
 func (c *cookies) friends() string { return c.base + "-friends" }
 
+// waits is the name of the cookie that has what waits for a word of this
+// browser's visitor.
+func (c *cookies) waits() string { return c.base + "-waits" }
+
 // isAttempt reports whether a cookie of ours is an attempt to sign in at a
 // provider: all others have names of their own.
 func (c *cookies) isAttempt(name string) bool {
-	return name != c.base && name != c.landed() && name != c.last() && name != c.asked() && name != c.friends()
+	switch name {
+	case c.base, c.landed(), c.last(), c.asked(), c.friends(), c.waits():
+		return false
+	default:
+		return true
+	}
 }

@@ -45,7 +45,12 @@
 //
 //	login_succeeded  provider, user_id, new_user, decision, session, request_id
 //	login_failed     provider, outcome, decision, request_id
+//	login_linked     provider, user_id, decision, session, request_id
 //	session_ended    user_id, session, reason, request_id
+//	account_changed  what, provider, user_id, request_id
+//	user_deleted     user_id
+//
+// what is a word of the activity record (module/activity), such as address_added.
 //
 // reason is signed_out, replaced (by another sign-in in the same browser),
 // logout_token (the provider said that the person signed out there) or

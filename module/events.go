@@ -1,10 +1,15 @@
 package module
 
 import (
+	"context"
+	"fmt"
 	"net/http"
+	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-login/caddy-login/module/activity"
+	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/identity"
 	"github.com/caddy-login/caddy-login/module/session"
 )
@@ -20,10 +25,58 @@ func (a *App) signedIn(r *http.Request, provider string, s *session.Session, adm
 		zap.String("decision", admitted.Row),
 		zap.String("session", s.Handle),
 		zap.String("request_id", requestID(r)))
+	if admitted.Do == identity.Link || admitted.Do == identity.Claim {
+		a.emitLinked(provider, s, admitted, requestID(r))
+	}
 	a.events.Emit(a.ctx, "login_succeeded", map[string]any{
 		"provider": provider, "user_id": string(user.ID), "new_user": admitted.Created,
 		"decision": admitted.Row, "session": s.Handle, "request_id": requestID(r),
 	})
+}
+
+// linked tells of an account that was connected to who is signed in.
+func (a *App) linked(r *http.Request, provider string, s *session.Session, admitted identity.Admitted) {
+	logins.WithLabelValues(provider, "linked").Inc()
+	a.log.Info("account connected",
+		zap.String("provider", provider),
+		zap.String("user_id", string(s.User)),
+		zap.String("decision", admitted.Row),
+		zap.String("session", s.Handle),
+		zap.String("request_id", requestID(r)))
+	a.emitLinked(provider, s, admitted, requestID(r))
+}
+
+func (a *App) emitLinked(provider string, s *session.Session, admitted identity.Admitted, id string) {
+	a.events.Emit(a.ctx, "login_linked", map[string]any{
+		"provider": provider, "user_id": string(s.User), "decision": admitted.Row, "session": s.Handle, "request_id": id,
+	})
+}
+
+// declined tells of a sign-in whose person said no to a question.
+func (a *App) declined(r *http.Request, provider string) {
+	logins.WithLabelValues(provider, "declined").Inc()
+	a.log.Info("sign-in declined", zap.String("provider", provider), zap.String("request_id", requestID(r)))
+	a.events.Emit(a.ctx, "login_failed", map[string]any{
+		"provider": provider, "outcome": "declined", "request_id": requestID(r),
+	})
+}
+
+// changed tells of a change that a person made to their account.
+func (a *App) changed(r *http.Request, user identity.UserID, e activity.Entry) {
+	a.log.Info("account changed",
+		zap.String("what", string(e.What)),
+		zap.String("provider", e.Provider),
+		zap.String("user_id", string(user)),
+		zap.String("request_id", requestID(r)))
+	a.events.Emit(a.ctx, "account_changed", map[string]any{
+		"what": string(e.What), "provider": e.Provider, "user_id": string(user), "request_id": requestID(r),
+	})
+}
+
+// erased tells of a user who is no more.
+func (a *App) erased(user identity.UserID) {
+	a.log.Info("account erased", zap.String("user_id", string(user)))
+	a.events.Emit(a.ctx, "user_deleted", map[string]any{"user_id": string(user)})
 }
 
 // notSignedIn tells of a sign-in that was under way and came to nothing, or of
@@ -68,6 +121,24 @@ func (a *App) endedElsewhere(s *session.Session, reason string, why error) {
 		zap.Error(why))
 	a.events.Emit(a.ctx, "session_ended", map[string]any{
 		"user_id": string(s.User), "session": s.Handle, "reason": reason,
+	})
+	if err := a.noteEnd(s); err != nil {
+		a.complain(fmt.Errorf("writing activity: %w", err), "")
+	}
+}
+
+// noteEnd writes into somebody's activity that a provider signed them out.
+func (a *App) noteEnd(s *session.Session) error {
+	house, err := a.door.enter()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return house.store.Update(ctx, func(tx guest.Tx) error {
+		return activity.Write(tx, s.User, activity.Entry{
+			At: time.Now(), What: activity.SessionsEnded, Provider: s.Provider, Session: s.Handle,
+		})
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/caddy-login/caddy-login/module/activity"
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/page"
 	"github.com/caddy-login/caddy-login/module/session"
@@ -73,6 +74,9 @@ func (p *portal) signOut(w http.ResponseWriter, r *http.Request, v *visit, to st
 			return p.trouble(w, r, v, trouble{kind: page.Unavailable, err: err})
 		}
 		p.gate.app.ended(r, held, "signed_out")
+		if err := p.noteNow(r, v.house, held.User, activity.Entry{What: activity.SignedOut, Provider: held.Provider, Session: held.Handle}); err != nil {
+			p.gate.app.complain(err, requestID(r))
+		}
 	}
 	p.dropAll(w, v)
 	if r.PostForm.Get("switch") != "" {

@@ -39,8 +39,11 @@ type house struct {
 	// callbacks limits how often a network may come back from a provider: each
 	// time costs a write and a call.
 	callbacks limit.Limit
-	parked    parked
-	renewals  *renewals
+	// collisions limits how often an account at a provider is told that somebody
+	// else has its address.
+	collisions limit.Limit
+	parked     parked
+	renewals   *renewals
 	// longest is the longest a session of any site may live, in nanoseconds.
 	longest atomic.Int64
 
@@ -81,6 +84,7 @@ func openHouse(module guest.StoreModule, env guest.Env) (*house, error) {
 		attempts:   signin.New(store, ring, env.Now),
 		challenges: challenge.Open(store, ring, env.Now),
 		callbacks:  limit.Limit{Burst: callbackBurst, Every: callbackEvery},
+		collisions: limit.Limit{Burst: 5, Every: 10 * time.Minute},
 		renewals:   newRenewals(),
 	}
 	go h.keep(ctx)

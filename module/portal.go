@@ -92,6 +92,11 @@ func (p *portal) route(u *url.URL) (found *room, quiet bool) {
 		return &room{serve: p.choose}, false
 	case "/logout":
 		return &room{serve: p.logout}, true
+	case "/confirm":
+		return &room{serve: p.confirm}, false
+	}
+	if below(path, "/account") {
+		return p.roomOfAccount(path)
 	}
 	if asset := p.pages.Asset(path); asset != nil {
 		return &room{serve: func(w http.ResponseWriter, r *http.Request, _ *visit) error {
@@ -103,10 +108,7 @@ func (p *portal) route(u *url.URL) (found *room, quiet bool) {
 	if provider, ok := named(p.gate.providers, name).(guest.Provider); ok {
 		return p.roomOf(provider, rest)
 	}
-	if p.gate.codes != nil {
-		return p.roomOfCodes(path)
-	}
-	return nil, true
+	return p.roomOfCodes(path)
 }
 
 // roomOf is a page of one provider's.
@@ -172,8 +174,12 @@ func returnAddress(r *http.Request, base string) string {
 	return returnto.FromRequest(u)
 }
 
-// wanted is where a page's visitor is to go in the end.
+// wanted is where a page's visitor is to go in the end. Of our own pages that is
+// only the one of their account.
 func (p *portal) wanted(raw string) string {
+	if raw == p.base+"/account" {
+		return raw
+	}
 	to, _ := returnto.Clean(raw, p.base)
 	return to
 }
@@ -286,20 +292,26 @@ func (p *portal) begin(w http.ResponseWriter, r *http.Request, v *visit, provide
 	if !v.reach(v.origin) {
 		return p.trouble(w, r, v, trouble{kind: page.UnsafeAddress, err: unreachable(v), knock: true})
 	}
+	query := original(r).Query()
+	return p.depart(w, r, v, provider, signin.Attempt{
+		Provider: provider.Traits().Name, Return: p.wanted(query.Get("return")), SwitchAccount: query.Get("switch") != "",
+	})
+}
+
+// depart sends the browser to a provider with an attempt: after a form by a
+// page, since Chromium would hold a redirect against form-action 'self'.
+func (p *portal) depart(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider, begin signin.Attempt) error {
 	house, err := p.gate.app.door.enter()
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
-	name, query := provider.Traits().Name, original(r).Query()
-	attempt, cookie, drop, err := house.attempts.Begin(v.base, v.scope, signin.Attempt{
-		Provider: name, Return: p.wanted(query.Get("return")), SwitchAccount: query.Get("switch") != "",
-	}, attempts(v))
+	attempt, cookie, drop, err := house.attempts.Begin(v.base, v.scope, begin, attempts(v))
 	if err != nil {
 		return p.trouble(w, r, v, trouble{kind: page.Internal, err: err})
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), providerTimeout)
 	defer cancel()
-	to, err := provider.Begin(ctx, attempt.For(p.redirectURI(v, name)))
+	to, err := provider.Begin(ctx, attempt.AtProvider(p.redirectURI(v, attempt.Provider)))
 	if err != nil {
 		failure := p.failure(provider, attempt.Return, err)
 		failure.knock = true
@@ -309,6 +321,10 @@ func (p *portal) begin(w http.ResponseWriter, r *http.Request, v *visit, provide
 		v.drop(w, old)
 	}
 	v.set(w, cookie.Name, cookie.Value, signin.Life)
+	if r.Method == http.MethodPost {
+		p.pages.Bounce(w, r, to)
+		return nil
+	}
 	return p.redirect(w, to)
 }
 
@@ -449,11 +465,18 @@ func (p *portal) finish(w http.ResponseWriter, r *http.Request, v *visit, provid
 	if err != nil {
 		return p.trouble(w, r, v, p.notResumed(provider, attempt, err))
 	}
-	profile, err := provider.Finish(r.Context(), attempt.For(p.redirectURI(v, name)), answer)
+	profile, err := provider.Finish(r.Context(), attempt.AtProvider(p.redirectURI(v, name)), answer)
 	if err != nil {
 		return p.trouble(w, r, v, p.failure(provider, attempt.Return, err))
 	}
-	return p.admit(w, r, v, provider, attempt, profile)
+	switch attempt.For {
+	case signin.ToProve:
+		return p.provedElsewhere(w, r, v, provider, attempt, profile)
+	case signin.ToLink, signin.Again:
+		return p.cameBack(w, r, v, provider, attempt, profile)
+	default:
+		return p.admit(w, r, v, provider, attempt, profile)
+	}
 }
 
 // redirect sends the browser on. Where to is the provider's, it carries the

@@ -171,12 +171,7 @@ func (v *visit) known(g *Gate) *known {
 }
 
 func render(g *Gate, live *session.Live) *known {
-	user := &live.Person.User
-	k := &known{gate: g, live: live, visitor: policy.Visitor{
-		UserID: string(user.ID), Email: string(user.Email),
-		Provider: live.Provider, Groups: live.Person.Groups(),
-	}}
-	k.visitor.Roles = g.roles.Of(&k.visitor)
+	k := &known{gate: g, live: live, visitor: g.visitorOf(live)}
 	fields := make([]header.Field, 0, len(g.fields))
 	for _, f := range g.fields {
 		fields = append(fields, header.Field{Name: f.name, Value: f.value(k)})
@@ -192,6 +187,17 @@ func render(g *Gate, live *session.Live) *known {
 		}
 	}
 	return k
+}
+
+// visitorOf is somebody as the rules and roles of a site see them.
+func (g *Gate) visitorOf(live *session.Live) policy.Visitor {
+	user := &live.Person.User
+	visitor := policy.Visitor{
+		UserID: string(user.ID), Email: string(user.Email),
+		Provider: live.Provider, Groups: live.Person.Groups(),
+	}
+	visitor.Roles = g.roles.Of(&visitor)
+	return visitor
 }
 
 func (k *known) lapsed() bool { return k.lapse != 0 && k.gate.now().UnixNano() >= k.lapse }

@@ -9,9 +9,7 @@ package identity
 import (
 	"crypto/rand"
 	"encoding/base32"
-	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -33,7 +31,9 @@ type User struct {
 	// Email is the primary address, proven; empty where none is.
 	Email Email `json:"email,omitempty"`
 	// Name and Picture are for display: what the provider said last.
-	Name    string `json:"name,omitempty"`
+	Name string `json:"name,omitempty"`
+	// Named says that the person chose the name: no provider's replaces it.
+	Named   bool   `json:"named,omitempty"`
 	Picture string `json:"picture,omitempty"` // an address, never fetched by us
 	// Groups are the operator's, not the provider's.
 	Groups []string `json:"groups,omitempty"`
@@ -82,7 +82,7 @@ type Identity struct {
 	// Linked is when the account became the user's, How the row of the decision
 	// table by which it did.
 	Linked time.Time `json:"linked"`
-	How    string    `json:"how,omitempty"`
+	How    string    `json:"how,omitempty"` // such as E6
 }
 
 // Key names an identity in the store.
@@ -107,13 +107,6 @@ type Identifier struct {
 // IsProven reports whether somebody has proven to read the address.
 func (i *Identifier) IsProven() bool { return !i.Proven.IsZero() }
 
-// Reasons why an arrival becomes nobody, to be tested with errors.Is.
-var (
-	ErrEmailInUse      = errors.New("somebody else holds this address")
-	ErrSignupDisabled  = errors.New("signing up is off")
-	ErrAccountDisabled = errors.New("the account is disabled")
-)
-
 // Everybody and ExternalUsers are the groups of a user whom a provider
 // brought.
 const (
@@ -135,17 +128,6 @@ var (
 	subjectKind = record.Kind{Name: "subject", Version: 1}
 )
 
-// Arrival is somebody who has just proven an account at a provider.
-type Arrival struct {
-	Traits  guest.Traits
-	Profile guest.Profile
-	// SignUp says whether somebody not known yet may become a user. email is
-	// their proven address, empty where there is none.
-	SignUp func(email Email) bool
-	// At is the time of arrival.
-	At time.Time
-}
-
 // Person is a user as they came in: the user, and the identity they used.
 type Person struct {
 	User     User
@@ -158,184 +140,6 @@ func (p *Person) Groups() []string {
 	groups := slices.Concat(p.User.Groups, p.Identity.Groups)
 	slices.Sort(groups)
 	return slices.Compact(groups)
-}
-
-// Admitted is the outcome of Admit. Row is the row of the decision table
-// (identity.md section 3) that decided, also with an error.
-type Admitted struct {
-	Person  Person
-	Created bool
-	// Changed: what was known of them is no longer true; tell
-	// session.Sessions.ForgetUser.
-	Changed bool
-	Row     string
-}
-
-// Admit decides who a is and writes what follows from it, all in tx: two
-// arrivals of the same account at once make one user.
-func Admit(tx guest.Tx, a Arrival) (Admitted, error) {
-	identity, err := lookup(tx, a)
-	if errors.Is(err, guest.ErrNotFound) {
-		return welcome(tx, a)
-	}
-	if err != nil {
-		return Admitted{}, err
-	}
-	return recognise(tx, a, identity)
-}
-
-func lookup(tx guest.Tx, a Arrival) (*Identity, error) {
-	identity := Identity{Provider: a.Traits.Name, Issuer: a.Profile.Issuer, Subject: a.Profile.Subject}
-	wanted := identity
-	if err := identityKind.Get(tx, identityKind.Key(string(identity.Key())), &identity); err != nil {
-		return nil, err
-	}
-	if identity.Provider != wanted.Provider || identity.Issuer != wanted.Issuer || identity.Subject != wanted.Subject {
-		return nil, fmt.Errorf("reading identity: %w", errors.New("record is another's"))
-	}
-	return &identity, nil
-}
-
-// recognise signs in the owner of a known identity. The address is not
-// consulted: a changed one at the provider moves no identifier.
-func recognise(tx guest.Tx, a Arrival, identity *Identity) (Admitted, error) {
-	user, err := ReadUser(tx, identity.User)
-	if err != nil {
-		return Admitted{}, err
-	}
-	admitted := Admitted{Person: Person{User: *user, Identity: *identity}, Row: "A1"}
-	if user.State != Active {
-		admitted.Row = "A2"
-		return admitted, ErrAccountDisabled
-	}
-	refresh(&admitted.Person, a.Profile)
-	// Most sign-ins change nothing, and a write is what others wait for.
-	if reflect.DeepEqual(admitted.Person, Person{User: *user, Identity: *identity}) {
-		return admitted, nil
-	}
-	admitted.Changed = true
-	return admitted, write(tx, &admitted.Person)
-}
-
-// refresh takes over what the provider says of its own account. Apps read the
-// name only for display.
-func refresh(p *Person, profile guest.Profile) {
-	p.Identity.Email = profile.Email
-	p.Identity.Groups = slices.Clone(profile.Groups)
-	if len(profile.Groups) == 0 {
-		p.Identity.Groups = nil // as it is read back
-	}
-	if profile.Name != "" {
-		p.User.Name = profile.Name
-	}
-	if profile.Picture != "" {
-		p.User.Picture = profile.Picture
-	}
-}
-
-// welcome makes a new user of an account that nobody has yet.
-func welcome(tx guest.Tx, a Arrival) (Admitted, error) {
-	email, proven := address(a.Profile)
-	held, err := isHeld(tx, email)
-	if err != nil {
-		return Admitted{}, err
-	}
-	d := decide(a.Traits.Email, email != "", proven, held)
-	if d.refuse != nil {
-		return Admitted{Row: d.row}, d.refuse
-	}
-	if !proven {
-		email = ""
-	}
-	if !a.SignUp(email) {
-		return Admitted{Row: d.closed}, ErrSignupDisabled
-	}
-	if !d.identifier {
-		email = ""
-	}
-	return create(tx, a, d.row, email)
-}
-
-// address is the profile's address in canonical form, and whether the provider
-// has proven it. What is no address counts as none.
-func address(p guest.Profile) (email Email, proven bool) {
-	if p.EmailTrust == guest.NoEmail {
-		return "", false
-	}
-	email, err := ParseEmail(p.Email)
-	if err != nil {
-		return "", false
-	}
-	return email, p.EmailTrust >= guest.Verified
-}
-
-func isHeld(tx guest.Tx, email Email) (bool, error) {
-	if email == "" {
-		return false, nil
-	}
-	var held Identifier
-	err := identifierKind.Get(tx, identifierKind.Key(string(email)), &held)
-	if errors.Is(err, guest.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// decision is one row of the table: refuse, or create with or without the
-// address as identifier. closed is the row that refuses instead where signing
-// up is off.
-type decision struct {
-	row, closed string
-	identifier  bool
-	refuse      error
-}
-
-// decide is identity.md section 3 for an account that nobody has yet, without
-// the rows that merge or ask for a code: those refuse. An address that
-// somebody holds may be that person's, or that of one who would like to be
-// them.
-func decide(rules guest.EmailRules, address, proven, held bool) decision {
-	switch {
-	case !address:
-		return decision{row: "C1", closed: "C2"}
-	case !proven && held && !rules.Merge:
-		return decision{row: "D5", refuse: ErrEmailInUse}
-	case !proven && held:
-		return decision{row: "D6", refuse: ErrEmailInUse}
-	case !proven:
-		return decision{row: "D1", closed: "D4"}
-	case held && !rules.Merge && !rules.Identifier:
-		return decision{row: "E5", closed: "E3"}
-	case held:
-		return decision{row: "E4", refuse: ErrEmailInUse}
-	case rules.Identifier:
-		return decision{row: "E1", closed: "E3", identifier: true}
-	default:
-		return decision{row: "E2", closed: "E3"}
-	}
-}
-
-func create(tx guest.Tx, a Arrival, row string, identifier Email) (Admitted, error) {
-	id := newUserID()
-	person := Person{
-		User: User{
-			ID: id, State: Active, Email: identifier,
-			Groups:  []string{Everybody, ExternalUsers},
-			Created: a.At.UTC(), CreatedBy: a.Traits.Name,
-		},
-		Identity: Identity{
-			Provider: a.Traits.Name, Issuer: a.Profile.Issuer, Subject: a.Profile.Subject,
-			User: id, Linked: a.At.UTC(),
-		},
-	}
-	refresh(&person, a.Profile)
-	if identifier != "" {
-		proof := Identifier{User: id, Proven: a.At.UTC(), By: a.Traits.Name}
-		if err := identify(tx, identifier, proof); err != nil {
-			return Admitted{}, err
-		}
-	}
-	return Admitted{Person: person, Created: true, Row: row}, link(tx, &person)
 }
 
 // identify writes whose an address is.

@@ -28,7 +28,19 @@ const maxNetworks = 1 << 16
 // Allow reports whether the network of this address may try at now, and counts
 // the try. What is no address shares one network.
 func (l *Limit) Allow(address string, now time.Time) bool {
-	network := Network(address)
+	return l.allow(Network(address), now)
+}
+
+// AllowKey is Allow for what is no network, by a hash of 16 bytes or more that
+// names it.
+func (l *Limit) AllowKey(hash string, now time.Time) bool {
+	var name [16]byte
+	copy(name[:], hash)
+	// Of a network of IPv6 only a half is kept: the two never meet.
+	return l.allow(netip.PrefixFrom(netip.AddrFrom16(name), 128), now)
+}
+
+func (l *Limit) allow(network netip.Prefix, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	full := l.buckets[network].full

@@ -35,8 +35,8 @@ type Branding struct {
 	// the Content-Security-Policy stays as it is.
 	Style []byte
 
-	// Templates override ours by name: layout.html, the body of a page
-	// (choose.html, entercode.html, …), or letter.html. They are html/template
+	// Templates override ours by name: layout.html, parts.html, the body of a
+	// page (choose.html, entercode.html, …), or a letter. They are html/template
 	// and see what ours do; no page lets a script or a style of their own run.
 	// nil: ours.
 	Templates fs.FS
@@ -151,7 +151,8 @@ func ownTemplates(files fs.FS) (map[string]*template.Template, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading templates: %w", err)
 	}
-	names := append(slices.Sorted(maps.Values(bodies)), layoutFile, letterFile)
+	names := append(slices.Sorted(maps.Values(bodies)), layoutFile, partsFile)
+	names = append(names, slices.Sorted(maps.Values(letters))...)
 	own := map[string]bool{}
 	for _, entry := range entries {
 		if !slices.Contains(names, entry.Name()) {
@@ -191,6 +192,7 @@ func (p *Pages) rehearse() error {
 		draw(void{}, r)
 	}
 	stage.CodeLetter(sampleLetter)
+	stage.sampleNotices()
 	if len(failed) > 0 {
 		return failed[0]
 	}

@@ -203,8 +203,8 @@ func TestOwnTemplatesReplaceOurs(t *testing.T) {
 
 func TestTemplatesThatCannotBeDrawnAreRefused(t *testing.T) {
 	for want, files := range map[string]fstest.MapFS{
-		`unknown template "chose.html" (templates: approved.html, asksignout.html`: {"chose.html": {}},
-		"trouble.html:2: function \"shout\" not defined":                           {"trouble.html": {Data: []byte("{{define \"body\"}}\n{{shout}}{{end}}")}},
+		`unknown template "chose.html" (templates: account.html, accountactivity.html`: {"chose.html": {}},
+		"trouble.html:2: function \"shout\" not defined":                               {"trouble.html": {Data: []byte("{{define \"body\"}}\n{{shout}}{{end}}")}},
 		"choose.html:3": {"choose.html": {Data: []byte("{{define \"body\"}}\n\n{{.Nothing}}{{end}}")}},
 		`choose.html:1:19: executing "body" at <.Say>`: {"choose.html": {Data: []byte(`{{define "body"}}{{.Say "no such words"}}{{end}}`)}},
 		"unclosed action":                          {"layout.html": {Data: []byte("{{define \"page\"}}{{")}},

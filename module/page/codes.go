@@ -38,6 +38,10 @@ type EnterCode struct {
 	// Ask is handed back as the field "ask" of both forms: which of several tabs
 	// this is. Empty: no field.
 	Ask string
+	// At is the path, without a query, that takes what is said here to go to
+	// Base+"/code". Then it is not to sign in that the code is for, and Again is
+	// the way back. Empty: Base+"/code".
+	At string
 }
 
 // EnterCode asks for the code, with status 200, or 422 where the last one was
@@ -54,6 +58,7 @@ func (p *Pages) EnterCode(w http.ResponseWriter, r *http.Request, e EnterCode) {
 	e.Address = shorten(e.Address)
 	e.Minutes = max(e.Minutes, 0)
 	v.Enter = &e
+	e.At = ownPath(e.At)
 	v.Go = checked(e.Again, v.Home)
 	v.values = []string{"{digits}", strconv.Itoa(e.Digits)}
 	status := http.StatusOK
@@ -61,6 +66,14 @@ func (p *Pages) EnterCode(w http.ResponseWriter, r *http.Request, e EnterCode) {
 		status = http.StatusUnprocessableEntity
 	}
 	v.write(w, r, status)
+}
+
+// ownPath is a path of this site without a query, else empty.
+func ownPath(path string) string {
+	if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#") {
+		return ""
+	}
+	return checked(path, "")
 }
 
 // Pattern takes a code of the right length, with spaces and dashes anywhere

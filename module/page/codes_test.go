@@ -195,7 +195,7 @@ func TestScriptsRunOnlyWhereTheyServe(t *testing.T) {
 			}
 		}
 	}
-	if want := []string{"enter-code", "enter-code-wrong", "enter-code-resent", "follow-link-auto"}; !slices.Equal(with, want) {
+	if want := []string{"enter-code", "enter-code-wrong", "enter-code-resent", "enter-code-confirm", "follow-link-auto"}; !slices.Equal(with, want) {
 		t.Errorf("scripts on %q, want %q", with, want)
 	}
 }

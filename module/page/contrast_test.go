@@ -22,7 +22,7 @@ func TestColoursThatMeetCanBeTold(t *testing.T) {
 		{"on-accent", "accent", text}, {"on-accent", "accent-hover", text},
 		{"on-note", "note", text}, {"on-warning", "warning", text}, {"on-good", "good", text},
 		{"on-way", "way", 7}, {"mark", "way", 7}, {"way-edge", "way", edge}, {"way-edge", "card", edge},
-		{"edge", "card", edge}, {"wrong", "card", text}, {"accent-edge", "card", edge}, {"accent-edge", "page", edge},
+		{"edge", "card", edge}, {"wrong", "card", text}, {"wrong", "hover", text}, {"accent-edge", "card", edge}, {"accent-edge", "page", edge},
 		{"accent", "card", edge}, {"focus", "card", edge}, {"focus", "page", edge},
 	}
 	for scheme, colours := range schemes(t) {

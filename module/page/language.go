@@ -22,8 +22,9 @@ import (
 // sentence, never at its beginning: {provider} may be a description in lower
 // case. A sentence about {n} things has a word for each plural form of the
 // language (CLDR's: zero, one, two, few, many, other), named by a suffix:
-// "enter_code.left.one". "time" is a layout as package time has them, of digits
-// only, with {month} for one of "months" and {zone} for the distance from UTC.
+// "enter_code.left.one". "time" and "date" are layouts as package time has them,
+// of digits only, with {month} for one of "months" and {zone} for the distance
+// from UTC.
 type language struct {
 	// Lang is the BCP 47 tag, Dir "ltr" or "rtl".
 	Lang, Dir string
@@ -167,13 +168,19 @@ func (l language) plural(n int) string {
 }
 
 // moment is a time as people write it, in t's own zone, which it names.
-func (l language) moment(t time.Time) string {
+func (l language) moment(t time.Time) string { return l.write(t, "time") }
+
+// date is the day of a time, in t's own zone.
+func (l language) date(t time.Time) string { return l.write(t, "date") }
+
+// write is a time by the layout of that name.
+func (l language) write(t time.Time, layout string) string {
 	months := strings.Split(l.Words["months"], "|")
 	month := strconv.Itoa(int(t.Month()))
 	if len(months) == 12 {
 		month = months[t.Month()-1]
 	}
-	return strings.NewReplacer("{month}", month, "{zone}", zone(t)).Replace(t.Format(l.Words["time"]))
+	return strings.NewReplacer("{month}", month, "{zone}", zone(t)).Replace(t.Format(l.Words[layout]))
 }
 
 // zone is how far t's zone is from UTC. The letters that zones go by mean

@@ -51,7 +51,7 @@ func (p *Pages) CodeLetter(l CodeLetter) guest.Message {
 	host := hostOnly.FindString(strings.ToLower(l.Host))
 	v := p.leaf(l.Language, host)
 	v.Site = titleLine(p.Title, v.Host)
-	v.template = p.set("letter")
+	v.page, v.template = "letter", p.set("letter")
 	v.Letter = v.letter(l, host)
 	v.values = []string{"{code}", l.Code, "{time}", v.Letter.Until}
 	v.Letter.LinkWords = v.say("letter.link." + modeOf(l.Mode))
@@ -81,14 +81,10 @@ func modeOf(mode string) string {
 }
 
 func (v *view) letter(l CodeLetter, host string) *letter {
-	drawn := &letter{
-		Code: l.Code, Until: v.Moment(l.Expires), Device: v.device(l.Device), Place: printable(l.Place), Time: v.Moment(l.Asked),
+	return &letter{
+		Code: l.Code, Link: leadingTo(host, l.Link), Until: v.Moment(l.Expires), Device: v.device(l.Device), Place: printable(l.Place), Time: v.Moment(l.Asked),
 		Accent: v.accent.String(), Ink: v.ink.String(), Edge: v.accent.edge(lightGrounds).String(), DarkEdge: v.accent.edge(darkGrounds).String(),
 	}
-	if u, err := url.Parse(checked(l.Link, "")); err == nil && host != "" && strings.ToLower(u.Host) == host {
-		drawn.Link = l.Link
-	}
-	return drawn
 }
 
 func (v *view) subject() string {
@@ -117,7 +113,10 @@ func (v *view) text(host string) string {
 
 // facts are who asked, a line each.
 func (v *view) facts() string {
-	lines := []string{v.say("letter.device") + ": " + v.Letter.Device}
+	var lines []string
+	if v.Letter.Device != "" {
+		lines = append(lines, v.say("letter.device")+": "+v.Letter.Device)
+	}
 	if v.Letter.Place != "" {
 		lines = append(lines, v.say("letter.place")+": "+v.isolate(v.Letter.Place))
 	}
@@ -158,8 +157,8 @@ func withoutPort(host string) string {
 // fails: the text says it all.
 func (v *view) html() string {
 	var page bytes.Buffer
-	if err := v.template.ExecuteTemplate(&page, "letter", v); err != nil {
-		v.tell(letterFile, err)
+	if err := v.template.ExecuteTemplate(&page, v.page, v); err != nil {
+		v.tell(letters[v.page], err)
 		return ""
 	}
 	return page.String()

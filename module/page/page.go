@@ -261,15 +261,35 @@ var bodies = map[string]string{
 	"other_device": "otherdevice.html",
 	"stopped":      "stopped.html",
 	"approved":     "approved.html",
+
+	"confirm_link":   "confirmlink.html",
+	"link_or_switch": "linkorswitch.html",
+	"confirm_switch": "confirmswitch.html",
+	"prove_owner":    "proveowner.html",
+	"prove_address":  "proveaddress.html",
+	"keep_account":   "keepaccount.html",
+	"fresh":          "signinagain.html",
+	"declined":       "declined.html",
+
+	"account":        "account.html",
+	"activity":       "accountactivity.html",
+	"delete_account": "accountdelete.html",
+	"deleting":       "accountdeleting.html",
+	"revert":         "accountrevert.html",
+	"reverted":       "accountreverted.html",
 }
 
+// letters are the templates of the mail, by name.
+var letters = map[string]string{"letter": "letter.html", "notice": "notice.html"}
+
+// Every page has its layout and the parts that several share.
 const (
 	layoutFile = "layout.html"
-	letterFile = "letter.html"
+	partsFile  = "parts.html"
 )
 
-// templates holds one set per page, the layout with the body of that page, and
-// that of the letter.
+// templates holds one set per page, the layout with the parts and the body of
+// that page, and one per letter.
 var templates = mustParse(htmlFiles)
 
 // mustParse panics for what a test of ours finds first.
@@ -289,15 +309,20 @@ func mustParse(files fs.FS) map[string]*template.Template {
 func parse(read func(name string) ([]byte, error)) (map[string]*template.Template, error) {
 	sets := map[string]*template.Template{}
 	for page, body := range bodies {
-		set, err := parseSet(read, layoutFile, body)
+		set, err := parseSet(read, layoutFile, partsFile, body)
 		if err != nil {
 			return nil, err
 		}
 		sets[page] = set
 	}
-	letter, err := parseSet(read, letterFile)
-	sets["letter"] = letter
-	return sets, err
+	for name, file := range letters {
+		set, err := parseSet(read, file)
+		if err != nil {
+			return nil, err
+		}
+		sets[name] = set
+	}
+	return sets, nil
 }
 
 func parseSet(read func(name string) ([]byte, error), names ...string) (*template.Template, error) {

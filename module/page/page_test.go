@@ -94,12 +94,13 @@ func everyPage(p *Pages, t texts) []drawn {
 		{"approved", 200, func(w http.ResponseWriter, r *http.Request) { p.Approved(w, r, Approved{}) }},
 		{"bounce", 200, func(w http.ResponseWriter, r *http.Request) { p.Bounce(w, r, "/nothing") }},
 	}
+	pages = append(pages, everyQuestion(p, t)...)
 	for kind, status := range kindStatus {
 		pages = append(pages, drawn{"trouble-" + string(kind), status, func(w http.ResponseWriter, r *http.Request) {
 			p.Trouble(w, r, Trouble{Kind: kind, Provider: t.provider, Retry: t.address, RequestID: t.request})
 		}})
 	}
-	return pages
+	return append(pages, ownPages(p, t)...)
 }
 
 // elsewhere is a link opened in another browser.
@@ -140,7 +141,8 @@ func lastUsed(buttons []Button, which ...int) []Button {
 var kindStatus = map[Kind]int{
 	Expired: 400, CookiesBlocked: 400, UnsafeAddress: 400, ProviderUnavailable: 502, ProviderError: 400,
 	ProviderCancelled: 400, LoggedOut: 400, InvalidAnswer: 400, NotAllowed: 403, EmailInUse: 409, SignupDisabled: 403,
-	AccountDisabled: 403, ChallengeExpired: 400, ChallengeSpent: 400, ChallengeStopped: 403, TooManyAttempts: 429, BadRequest: 400, CrossSite: 403, NotFound: 404, MethodNotAllowed: 405, TooMany: 429,
+	AccountDisabled: 403, ChallengeExpired: 400, ChallengeSpent: 400, ChallengeStopped: 403, TooManyAttempts: 429,
+	IdentityLinked: 409, FreshNeeded: 403, LastWayIn: 409, Outdated: 409, TooManyLinked: 409, WrongAccount: 403, BadRequest: 400, CrossSite: 403, NotFound: 404, MethodNotAllowed: 405, TooMany: 429,
 	Unavailable: 503, Internal: 500,
 }
 

@@ -43,6 +43,19 @@ const (
 	ChallengeStopped Kind = "challenge_stopped"
 	// TooManyAttempts: there were too many wrong codes for this one.
 	TooManyAttempts Kind = "too_many_attempts"
+	// IdentityLinked: the account at the provider belongs to another user.
+	IdentityLinked Kind = "identity_already_linked"
+	// FreshNeeded: this takes a sign-in of the last minutes.
+	FreshNeeded Kind = "fresh_sign_in_required"
+	// LastWayIn: nobody may take away the last way they can sign in by.
+	LastWayIn Kind = "last_way_in"
+	// Outdated: the question was answered, or what it was about has changed.
+	Outdated Kind = "outdated"
+	// TooManyLinked: an account has as many addresses or identities as it may.
+	TooManyLinked Kind = "too_many"
+	// WrongAccount: they proved who they are by an account that does not belong
+	// to the one asked for.
+	WrongAccount Kind = "wrong_account"
 	// BadRequest: the request makes no sense.
 	BadRequest Kind = "bad_request"
 	// CrossSite: a form came from another site.
@@ -98,6 +111,12 @@ var drawings = map[Kind]drawing{
 	ChallengeSpent:      {http.StatusBadRequest, "check", "sign_in_again", "to_sign_in"},
 	ChallengeStopped:    {http.StatusForbidden, "lock", "sign_in_again", "to_sign_in"},
 	TooManyAttempts:     {http.StatusTooManyRequests, "lock", "sign_in_again", "to_sign_in"},
+	IdentityLinked:      {http.StatusConflict, "person", "go_back", "to_sign_in"},
+	FreshNeeded:         {http.StatusForbidden, "lock", "sign_in_again", "to_sign_in"},
+	LastWayIn:           {http.StatusConflict, "key", "go_back", "to_sign_in"},
+	Outdated:            {http.StatusConflict, "clock", "try_again", "to_sign_in"},
+	TooManyLinked:       {http.StatusConflict, "person", "go_back", "to_sign_in"},
+	WrongAccount:        {http.StatusForbidden, "person", "try_again", "to_sign_in"},
 	BadRequest:          {http.StatusBadRequest, "alert", "try_again", "to_sign_in"},
 	CrossSite:           {http.StatusForbidden, "alert", "try_again", "to_sign_in"},
 	NotFound:            {http.StatusNotFound, "alert", "try_again", "to_sign_in"},

@@ -49,6 +49,10 @@ type view struct {
 	Follow *FollowLink
 	Other  *OtherDevice
 	Letter *letter
+
+	Question *question
+	Notice   *notice
+	Own      *own
 }
 
 // view begins a page by its name, which selects its template and heading.

@@ -21,20 +21,20 @@ type storedRest struct {
 }
 
 // loadRest reads that key, or makes it.
-func loadRest(tx guest.Tx) (cipher.AEAD, error) {
-	var stored storedRest
-	err := kind.Get(tx, kind.Key("rest"), &stored)
-	if errors.Is(err, guest.ErrNotFound) {
-		stored.Secret = make([]byte, 32)
-		rand.Read(stored.Secret)
-		err = kind.Put(tx, kind.Key("rest"), stored, time.Time{})
+func loadRest(tx guest.Tx) (stored storedRest, err error) {
+	err = kind.Get(tx, kind.Key("rest"), &stored)
+	if !errors.Is(err, guest.ErrNotFound) {
+		return stored, err
 	}
-	if err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(stored.Secret)
-	if err != nil || len(stored.Secret) != 32 {
-		return nil, fmt.Errorf("reading key: secret of %d bytes, not 32", len(stored.Secret))
+	stored.Secret = make([]byte, 32)
+	rand.Read(stored.Secret)
+	return stored, kind.Put(tx, kind.Key("rest"), stored, time.Time{})
+}
+
+func (s *storedRest) aead() (cipher.AEAD, error) {
+	block, err := aes.NewCipher(s.Secret)
+	if err != nil || len(s.Secret) != 32 {
+		return nil, fmt.Errorf("reading key: secret of %d bytes, not 32", len(s.Secret))
 	}
 	return cipher.NewGCMWithRandomNonce(block)
 }
@@ -42,12 +42,12 @@ func loadRest(tx guest.Tx) (cipher.AEAD, error) {
 // SealAtRest encrypts and authenticates plain for the store. purpose names the
 // one record that it is for: elsewhere it does not open.
 func (r *Ring) SealAtRest(purpose string, plain []byte) []byte {
-	return r.rest.Seal(nil, nil, plain, []byte(purpose))
+	return r.keys.Load().rest.Seal(nil, nil, plain, []byte(purpose))
 }
 
 // OpenAtRest returns what SealAtRest sealed for this purpose, or ErrSeal.
 func (r *Ring) OpenAtRest(purpose string, sealed []byte) ([]byte, error) {
-	plain, err := r.rest.Open(nil, nil, sealed, []byte(purpose))
+	plain, err := r.keys.Load().rest.Open(nil, nil, sealed, []byte(purpose))
 	if err != nil {
 		return nil, ErrSeal
 	}

@@ -15,6 +15,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,12 +34,15 @@ var ErrSeal = errors.New("not sealed by us")
 type Ring struct {
 	store guest.Store
 	now   func() time.Time
-	keys  atomic.Pointer[keys]
-	rest  cipher.AEAD
+	// turning is held from reading the keys to using them: what is used is what
+	// was read last.
+	turning sync.Mutex
+	keys    atomic.Pointer[keys]
 }
 
 type keys struct {
 	current, previous *key
+	rest              cipher.AEAD
 }
 
 // key is one root secret and what is derived from it.
@@ -69,63 +73,81 @@ var kind = record.Kind{Name: "keys", Version: 1}
 // Load reads the keys from the store and makes them where there are none.
 func Load(ctx context.Context, store guest.Store, now func() time.Time) (*Ring, error) {
 	r := &Ring{store: store, now: now}
-	if err := r.Rotate(ctx, 0); err != nil {
+	if err := r.Reload(ctx); err != nil {
 		return nil, err
-	}
-	err := store.Update(ctx, func(tx guest.Tx) (err error) {
-		r.rest, err = loadRest(tx)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("loading keys: %w", err)
 	}
 	return r, nil
 }
+
+// Reload reads the keys anew: for when others were put into the store, as a
+// restored backup does. Where it fails, the keys at hand stay.
+func (r *Ring) Reload(ctx context.Context) error { return r.Rotate(ctx, 0) }
 
 // Rotate makes a new current key where the current one is older than after (0:
 // never). What was sealed with the key before it still opens, and nothing
 // older: after must be no less than the life of the longest-lived thing
 // sealed, so that rotating signs nobody out.
 func (r *Ring) Rotate(ctx context.Context, after time.Duration) error {
+	r.turning.Lock()
+	defer r.turning.Unlock()
 	var stored storedKeys
-	err := r.store.Update(ctx, func(tx guest.Tx) error {
+	var rest storedRest
+	err := r.store.Update(ctx, func(tx guest.Tx) (err error) {
 		stored = storedKeys{}
-		err := kind.Get(tx, kind.Key("seal"), &stored)
+		if rest, err = loadRest(tx); err != nil {
+			return err
+		}
+		err = kind.Get(tx, kind.Key("seal"), &stored)
 		if err != nil && !errors.Is(err, guest.ErrNotFound) {
 			return err
 		}
 		if err == nil && (after == 0 || r.now().Sub(stored.Current.Made) <= after) {
 			return nil
 		}
-		return r.turn(tx, &stored)
+		return turn(tx, &stored, r.now())
 	})
 	if err != nil {
 		return fmt.Errorf("loading keys: %w", err)
 	}
-	return r.use(stored)
+	return r.use(stored, rest)
 }
 
-func (r *Ring) turn(tx guest.Tx, stored *storedKeys) error {
+// Renew replaces what seals for browsers by a new key with none before it:
+// what was sealed or tagged until then opens nowhere any more. The key for what
+// lies in the store stays. A Ring that is open on the store has to Reload.
+func Renew(ctx context.Context, store guest.Store, now func() time.Time) error {
+	err := store.Update(ctx, func(tx guest.Tx) error {
+		return turn(tx, new(storedKeys), now())
+	})
+	if err != nil {
+		return fmt.Errorf("renewing keys: %w", err)
+	}
+	return nil
+}
+
+func turn(tx guest.Tx, stored *storedKeys, now time.Time) error {
 	if stored.Current.Secret != nil {
 		previous := stored.Current
 		stored.Previous = &previous
 	}
 	secret := make([]byte, 32)
 	rand.Read(secret)
-	stored.Current = storedKey{Secret: secret, Made: r.now().UTC()}
+	stored.Current = storedKey{Secret: secret, Made: now.UTC()}
 	return kind.Put(tx, kind.Key("seal"), stored, time.Time{})
 }
 
-func (r *Ring) use(stored storedKeys) error {
-	current, err := derive(stored.Current)
-	if err != nil {
+func (r *Ring) use(stored storedKeys, rest storedRest) (err error) {
+	next := new(keys)
+	if next.current, err = derive(stored.Current); err != nil {
 		return err
 	}
-	next := &keys{current: current}
 	if stored.Previous != nil {
 		if next.previous, err = derive(*stored.Previous); err != nil {
 			return err
 		}
+	}
+	if next.rest, err = rest.aead(); err != nil {
+		return err
 	}
 	r.keys.Store(next)
 	return nil

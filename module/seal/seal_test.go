@@ -146,3 +146,75 @@ func TestSealedAtRestOpensInItsPlaceForGood(t *testing.T) {
 		t.Errorf("opens nothing: %v", err)
 	}
 }
+
+// Renew is for a store that somebody else may have a copy of: what its keys
+// sealed is worth nothing, what lies in it stays readable.
+func TestRenewedKeysOpenNothingSealedBefore(t *testing.T) {
+	store, clock := logintest.Store(t), new(logintest.Clock)
+	ring := load(t, store, clock)
+	older := sealed(t, ring, "p", "x")
+	clock.Advance(2 * time.Hour)
+	if err := ring.Rotate(context.Background(), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	s, tag, atRest := sealed(t, ring, "p", "x"), ring.Tag("p", "name"), ring.SealAtRest("grant/1", []byte("x"))
+	if err := seal.Renew(context.Background(), store, clock.Now); err != nil {
+		t.Fatal(err)
+	}
+	if err := ring.Reload(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range []*seal.Ring{ring, load(t, store, clock)} {
+		for _, before := range []string{older, s} {
+			if _, err := r.Open("p", before); !errors.Is(err, seal.ErrSeal) {
+				t.Errorf("opens what was sealed before: %v", err)
+			}
+		}
+		if r.Tagged("p", "name", tag) {
+			t.Error("takes a tag from before")
+		}
+		if plain, err := r.OpenAtRest("grant/1", atRest); err != nil || string(plain) != "x" {
+			t.Errorf("what lies in the store: %q, %v", plain, err)
+		}
+	}
+}
+
+// switched is a store whose records are exchanged under way, as by a restore.
+type switched struct{ guest.Store }
+
+func TestReloadUsesTheKeysOfWhatWasPutThere(t *testing.T) {
+	clock := new(logintest.Clock)
+	store, other := &switched{logintest.Store(t)}, logintest.Store(t)
+	ring, others := load(t, store, clock), load(t, other, clock)
+	mine := sealed(t, ring, "p", "mine")
+	theirs, atRest := sealed(t, others, "p", "theirs"), others.SealAtRest("grant/1", []byte("theirs"))
+	store.Store = other
+	if err := ring.Reload(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if plain, err := ring.Open("p", theirs); err != nil || string(plain) != "theirs" {
+		t.Errorf("%q, %v", plain, err)
+	}
+	if plain, err := ring.OpenAtRest("grant/1", atRest); err != nil || string(plain) != "theirs" {
+		t.Errorf("at rest: %q, %v", plain, err)
+	}
+	if _, err := ring.Open("p", mine); !errors.Is(err, seal.ErrSeal) {
+		t.Errorf("opens with the keys of what was there before: %v", err)
+	}
+}
+
+func TestReloadThatFailsKeepsTheKeys(t *testing.T) {
+	clock, store := new(logintest.Clock), &switched{logintest.Store(t)}
+	ring, closed := load(t, store, clock), logintest.Store(t)
+	s := sealed(t, ring, "p", "x")
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	store.Store = closed
+	if err := ring.Reload(context.Background()); !errors.Is(err, guest.ErrClosed) {
+		t.Errorf("reloading from a closed store: %v", err)
+	}
+	if _, err := ring.Open("p", s); err != nil {
+		t.Errorf("keys are gone: %v", err)
+	}
+}

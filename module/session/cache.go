@@ -156,6 +156,36 @@ func (c *cache) forget(key Key) {
 	c.unindex(key)
 }
 
+// forgetAll counts first, as forget does: what is kept before its shard is
+// reached goes with the shard, and what comes after sees that it must not stay.
+func (c *cache) forgetAll() {
+	c.epoch.Add(1)
+	for i := range shards {
+		s := &c.byCookie[i]
+		s.Lock()
+		for h, live := range s.m {
+			delete(s.m, h)
+			c.unindex(live.Key)
+		}
+		s.Unlock()
+	}
+}
+
+// seen is when the session at hand was last used, or zero.
+func (c *cache) seen(key Key) (at time.Time) {
+	s := &c.byKey[key[0]%shards]
+	s.RLock()
+	h, found := s.m[key]
+	s.RUnlock()
+	if !found {
+		return at
+	}
+	if live := c.find(h); live != nil && live.Key == key {
+		return time.Unix(0, live.seen.Load()).UTC()
+	}
+	return at
+}
+
 func (c *cache) len() int {
 	n := 0
 	for i := range shards {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/record"
+	"github.com/caddy-login/caddy-login/module/seal"
 )
 
 // Grant is what a provider gave at a sign-in and the session keeps, sealed in
@@ -117,6 +118,15 @@ func (s *Sessions) readGrant(tx guest.Tx, key Key) (*Grant, error) {
 		return nil, fmt.Errorf("reading grant: %w", errors.New("malformed"))
 	}
 	return g, nil
+}
+
+// grantOf is what a session keeps; nil where that is nothing, or does not open.
+func (s *Sessions) grantOf(tx guest.Tx, key Key) (*Grant, error) {
+	g, err := s.readGrant(tx, key)
+	if errors.Is(err, guest.ErrNotFound) || errors.Is(err, seal.ErrSeal) {
+		return nil, nil
+	}
+	return g, err
 }
 
 // Grant returns what a live session keeps, or ErrNone where the session lives

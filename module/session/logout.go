@@ -191,7 +191,7 @@ func ends(provider string, l guest.Logout) []end {
 // endListed ends up to endChunk sessions whose keys are listed below prefix,
 // and reports whether those were all.
 func (s *Sessions) endListed(tx guest.Tx, prefix []byte) (ended []*Session, done bool, err error) {
-	keys, err := listed(tx, prefix, Key{})
+	keys, err := listed(tx, prefix, Key{}, endChunk)
 	if err != nil {
 		return nil, false, err
 	}

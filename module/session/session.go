@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"time"
@@ -26,8 +27,9 @@ type Key [sha256.Size]byte
 // Session is the record of one sign-in.
 type Session struct {
 	Key Key `json:"-"`
-	// Handle is the public name: for lists and logs, of no use to get in.
-	Handle string `json:"handle"`
+	// Handle is the public name: for lists and logs, of no use to get in. It is
+	// Key.Handle.
+	Handle string `json:"-"`
 	// Scope is the host, or the domain after a dot, whose cookie this is.
 	// Elsewhere the session is none.
 	Scope string `json:"scope"`
@@ -58,6 +60,8 @@ type Session struct {
 	Ended time.Time `json:"ended,omitzero"`
 	// Device is the browser's own description, cut, for the account page.
 	Device string `json:"device,omitempty"`
+	// Place is roughly where it began: a network, never a whole address.
+	Place string `json:"place,omitempty"`
 }
 
 // Ticket is the way into a session that is about to begin: a random id, and
@@ -79,6 +83,8 @@ type New struct {
 	AuthTime       time.Time
 	Lifetime, Idle time.Duration
 	Device         string
+	// Place is roughly where the browser is.
+	Place string
 	// Origin is what the provider calls it, where it may send logout tokens.
 	Origin Origin
 	// Grant is what to keep of what the provider gave; nil: nothing.
@@ -86,6 +92,9 @@ type New struct {
 	// Replaces is the session this browser had until now; it ends in the same
 	// transaction. Zero: none.
 	Replaces Key
+	// At is when it begins: the very instant of what else happens to the user in
+	// the same transaction. Zero: now.
+	At time.Time
 }
 
 // ErrNone is returned for whatever is no live session: no cookie, a forged,
@@ -100,6 +109,15 @@ var (
 	// ownKind lists a user's sessions: own/<user>/<session key>.
 	ownKind = record.Kind{Name: "own", Version: 1}
 )
+
+// Handle is the public name of a session: 16 characters, by which ByHandle finds
+// it. They are the first 80 bits of the hash of a random id, and lead neither to
+// the id nor to the rest of the hash.
+func (k Key) Handle() string { return handles.EncodeToString(k[:handleSize]) }
+
+const handleSize = 10
+
+var handles = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 func (k Key) record() []byte { return kind.Key(string(k[:])) }
 
@@ -169,14 +187,17 @@ func (s *Session) list(tx guest.Tx) error {
 func (s *Session) lists() [][]byte { return append(s.index(), s.own()) }
 
 func (s *Sessions) make(ticket Ticket, n New) *Session {
-	now := s.now().UTC()
+	now := n.At.UTC()
+	if n.At.IsZero() {
+		now = s.now().UTC()
+	}
 	return &Session{
-		Key: ticket.key, Handle: rand.Text()[:16], Scope: ticket.scope,
+		Key: ticket.key, Handle: ticket.key.Handle(), Scope: ticket.scope,
 		User: n.Person.User.ID, Identity: []byte(n.Person.Identity.Key()),
 		Provider: n.Provider, Origin: n.Origin, AuthMethods: n.AuthMethods,
 		Keeps:    n.Grant != nil && n.Grant.hasTokens(),
 		AuthTime: n.AuthTime.UTC(), Created: now, Seen: now,
-		Idle: n.Idle, Expires: now.Add(n.Lifetime), Device: n.Device,
+		Idle: n.Idle, Expires: now.Add(n.Lifetime), Device: n.Device, Place: n.Place,
 	}
 }
 
@@ -228,8 +249,8 @@ func (s *Sessions) load(ctx context.Context, scope, cookie string, now time.Time
 	return s.cache.keep(live, epoch), nil
 }
 
-// fetch reads a session and its person. It does not judge whether the session
-// lives.
+// fetch reads a session and its person, or ErrNone where the person has no such
+// session any more. It does not judge whether the session itself lives.
 func (s *Sessions) fetch(ctx context.Context, key Key) (*Live, error) {
 	var session Session
 	var person *identity.Person
@@ -251,7 +272,7 @@ func (s *Sessions) fetch(ctx context.Context, key Key) (*Live, error) {
 		return nil, ErrNone
 	case err != nil:
 		return nil, err
-	case person.User.State != identity.Active:
+	case !session.allowedBy(&person.User):
 		return nil, ErrNone
 	}
 	return newLive(session, *person, grant), nil
@@ -261,99 +282,19 @@ func readSession(tx guest.Tx, key Key, session *Session) error {
 	if err := kind.Get(tx, key.record(), session); err != nil {
 		return err
 	}
-	session.Key = key
+	session.Key, session.Handle = key, key.Handle()
 	return nil
 }
 
-// End ends a session: when it returns nil, the session never works again, not
-// after a restart either, and its streams are being closed. Ending an ended or
-// unknown one is no error.
-func (s *Sessions) End(ctx context.Context, key Key) error {
-	err := s.store.Update(ctx, func(tx guest.Tx) error {
-		_, err := s.end(tx, key)
-		return err
-	})
-	if err != nil && !errors.Is(err, guest.ErrNotFound) {
-		return fmt.Errorf("ending session: %w", err)
-	}
-	s.Forget(key)
-	return nil
+// allowedBy reports whether the user lets the session be: they are active, and
+// have ended nothing that is as old.
+func (s *Session) allowedBy(user *identity.User) bool {
+	return user.State == identity.Active && !s.Created.Before(user.SessionsFrom)
 }
 
-func (s *Sessions) end(tx guest.Tx, key Key) (*Session, error) {
-	var session Session
-	if err := readSession(tx, key, &session); err != nil {
-		return nil, err
-	}
-	if !session.Ended.IsZero() {
-		return &session, nil
-	}
-	session.Ended = s.now().UTC()
-	for _, key := range append(session.lists(), key.grant()) {
-		if err := tx.Delete(key); err != nil {
-			return nil, err
-		}
-	}
-	return &session, s.write(tx, &session)
-}
-
-// endChunk is how many sessions end in one transaction: stores limit a
-// transaction's size.
-const endChunk = 256
-
-// EndAll ends every session of a user but the one to keep (zero: none is
-// kept).
-func (s *Sessions) EndAll(ctx context.Context, user identity.UserID, keep Key) error {
-	for {
-		var ended []Key
-		err := s.store.Update(ctx, func(tx guest.Tx) (err error) {
-			ended, err = own(tx, user, keep)
-			if err != nil {
-				return err
-			}
-			return s.endThese(tx, user, ended)
-		})
-		if err != nil {
-			return fmt.Errorf("ending sessions: %w", err)
-		}
-		for _, key := range ended {
-			s.Forget(key)
-		}
-		if len(ended) < endChunk {
-			return nil
-		}
-	}
-}
-
-func (s *Sessions) endThese(tx guest.Tx, user identity.UserID, keys []Key) error {
-	for _, key := range keys {
-		if _, err := s.end(tx, key); err != nil && !errors.Is(err, guest.ErrNotFound) {
-			return err
-		}
-		// Also where the session itself is gone: else it would be listed for ever.
-		if err := tx.Delete(ownKind.Key(string(user), string(key[:]))); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// own lists up to endChunk sessions of a user.
-func own(tx guest.Tx, user identity.UserID, except Key) ([]Key, error) {
-	return listed(tx, ownKind.Key(string(user), ""), except)
-}
-
-// listed are up to endChunk session keys below prefix.
-func listed(tx guest.Tx, prefix []byte, except Key) ([]Key, error) {
-	var keys []Key
-	err := tx.Scan(prefix, nil, endChunk+1, func(key, _ []byte) bool {
-		var k Key
-		if copy(k[:], key[len(prefix):]) == len(k) && k != except {
-			keys = append(keys, k)
-		}
-		return len(keys) < endChunk
-	})
-	return keys, err
+// livesAt reports whether the session itself lives, last used when Seen says.
+func (s *Session) livesAt(now time.Time) bool {
+	return s.Ended.IsZero() && now.Before(s.Expires) && now.Before(s.Seen.Add(s.Idle))
 }
 
 // Forget is the one door through which what is at hand of a session goes: it
@@ -368,23 +309,32 @@ func (s *Sessions) Forget(key Key) {
 	s.streams.end(key)
 }
 
-// ForgetUser does so for every session of a user, after the user changed.
+// ForgetUser does so for every session of a user, after the user changed: the
+// streams of those that the change ended are closed.
 func (s *Sessions) ForgetUser(ctx context.Context, user identity.UserID) error {
 	var keys []Key
 	err := s.store.View(ctx, func(tx guest.Tx) (err error) {
-		prefix := ownKind.Key(string(user), "")
-		return tx.Scan(prefix, nil, 0, func(key, _ []byte) bool {
-			keys = append(keys, Key(key[len(prefix):]))
-			return true
-		})
+		keys, err = listed(tx, ownKind.Key(string(user), ""), Key{}, 0)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("listing sessions: %w", err)
 	}
 	for _, key := range keys {
 		s.cache.forget(key)
+		if live := s.streams.live(key); live != nil && s.verify(ctx, live) != nil {
+			s.streams.end(key)
+		}
 	}
 	return nil
+}
+
+// ForgetEverything is Forget for all sessions, after the store was replaced. All
+// streams are closed: those whose session lives begin anew.
+func (s *Sessions) ForgetEverything() {
+	s.touched.take()
+	s.cache.forgetAll()
+	s.streams.endAll()
 }
 
 // Count is how many sessions are at hand: those used of late.

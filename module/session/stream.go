@@ -124,6 +124,17 @@ func (s *streams) lives() []*Live {
 	return lives
 }
 
+// live is the Live of a session that has a stream, or nil.
+func (s *streams) live(key Key) *Live {
+	shard := &s[key[0]%shards]
+	shard.Lock()
+	defer shard.Unlock()
+	if stream := shard.first[key]; stream != nil {
+		return stream.live
+	}
+	return nil
+}
+
 func (s *streams) end(key Key) {
 	shard := &s[key[0]%shards]
 	shard.Lock()

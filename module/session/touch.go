@@ -36,6 +36,13 @@ func (s *Sessions) touch(live *Live, now time.Time) {
 	}
 }
 
+// at is the last use of a session that is not yet written, or zero.
+func (t *touched) at(key Key) time.Time {
+	t.Lock()
+	defer t.Unlock()
+	return t.m[key]
+}
+
 func (t *touched) take() map[Key]time.Time {
 	t.Lock()
 	defer t.Unlock()

@@ -7,7 +7,6 @@
 package signin
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -59,6 +58,10 @@ type Attempt struct {
 	Return string
 	// SwitchAccount: the visitor asked for another account.
 	SwitchAccount bool
+	// For is what it was begun for, and User who was signed in then, where that
+	// decides.
+	For  Purpose
+	User string
 
 	State, Nonce, Verifier string
 
@@ -67,11 +70,22 @@ type Attempt struct {
 	cookie string
 }
 
-// For is the attempt as a provider sees it.
-func (a *Attempt) For(redirectURI string) guest.Attempt {
+// Purpose is what an attempt is for. The zero value is ToLogin.
+type Purpose byte
+
+// The purposes.
+const (
+	ToLogin Purpose = iota
+	ToLink          // connect an account to User
+	ToProve         // prove to be who holds an address, for what is pending
+	Again           // prove to be User still
+)
+
+// AtProvider is the attempt as a provider sees it.
+func (a *Attempt) AtProvider(redirectURI string) guest.Attempt {
 	return guest.Attempt{
-		RedirectURI: redirectURI, State: a.State, Nonce: a.Nonce,
-		Verifier: a.Verifier, SwitchAccount: a.SwitchAccount,
+		RedirectURI: redirectURI, State: a.State, Nonce: a.Nonce, Verifier: a.Verifier,
+		SwitchAccount: a.SwitchAccount, Reauthenticate: a.For == Again,
 	}
 }
 
@@ -241,35 +255,54 @@ func cookieName(base string, attempt *Attempt) string {
 
 func purpose(scope string) string { return "attempt\x00" + scope }
 
-// encode is version, flags, begun, secret, provider, return.
+// encode is version, flags, purpose, begun, secret, and, each after its length,
+// provider and user; the rest is where to return.
 func (a *Attempt) encode() []byte {
 	var flags byte
 	if a.SwitchAccount {
 		flags = 1
 	}
-	raw := []byte{1, flags}
+	raw := []byte{encoding, flags, byte(a.For)}
 	raw = binary.BigEndian.AppendUint64(raw, uint64(a.begun.Unix()))
 	raw = append(raw, a.secret[:]...)
-	raw = append(raw, byte(len(a.Provider)))
-	raw = append(raw, a.Provider...)
+	for _, text := range []string{a.Provider, a.User} {
+		raw = append(raw, byte(len(text)))
+		raw = append(raw, text...)
+	}
 	return append(raw, a.Return...)
 }
 
-const fixed = 2 + 8 + 32 + 1
+// encoding is the version of encode: cookies of another one open nothing.
+const encoding = 2
+
+const fixed = 3 + 8 + 32
 
 func (a *Attempts) open(scope string, c Cookie) (*Attempt, error) {
 	raw, err := a.ring.Open(purpose(scope), c.Value)
 	if err != nil {
 		return nil, err
 	}
-	if len(raw) < fixed || raw[0] != 1 || len(raw) < fixed+int(raw[fixed-1]) {
+	if len(raw) < fixed || raw[0] != encoding {
 		return nil, ErrUnknown
 	}
-	attempt := &Attempt{SwitchAccount: raw[1]&1 != 0, cookie: c.Name}
-	attempt.begun = time.Unix(int64(binary.BigEndian.Uint64(raw[2:])), 0)
-	copy(attempt.secret[:], raw[10:])
-	provider, rest := raw[fixed:fixed+int(raw[fixed-1])], raw[fixed+int(raw[fixed-1]):]
-	attempt.Provider, attempt.Return = string(provider), string(bytes.Clone(rest))
+	attempt := &Attempt{SwitchAccount: raw[1]&1 != 0, For: Purpose(raw[2]), cookie: c.Name}
+	attempt.begun = time.Unix(int64(binary.BigEndian.Uint64(raw[3:])), 0)
+	copy(attempt.secret[:], raw[11:])
+	provider, rest, ok := cutText(raw[fixed:])
+	user, rest, alsoOK := cutText(rest)
+	if !ok || !alsoOK {
+		return nil, ErrUnknown
+	}
+	attempt.Provider, attempt.User, attempt.Return = provider, user, string(rest)
 	a.derive(attempt)
 	return attempt, nil
+}
+
+// cutText is a text after its length, and what follows.
+func cutText(raw []byte) (text string, rest []byte, ok bool) {
+	if len(raw) == 0 || len(raw) < 1+int(raw[0]) {
+		return "", nil, false
+	}
+	n := 1 + int(raw[0])
+	return string(raw[1:n]), raw[n:], true
 }

@@ -63,7 +63,7 @@ func TestAttemptIsResumedByItsState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.For("https://app.example.com/cb") != begun.For("https://app.example.com/cb") || got.Return != begun.Return || got.CookieOf() != cookies[0].Name {
+	if got.AtProvider("https://app.example.com/cb") != begun.AtProvider("https://app.example.com/cb") || got.Return != begun.Return || got.CookieOf() != cookies[0].Name {
 		t.Errorf("resumed %+v; begun %+v", got, begun)
 	}
 	if len(begun.Verifier) < 43 || begun.Verifier == begun.Nonce || begun.Nonce == begun.State {

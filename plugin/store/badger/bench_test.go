@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"strconv"
@@ -174,4 +175,72 @@ func residentMB(field string) float64 {
 		}
 	}
 	return 0
+}
+
+// BenchmarkBackup measures a backup of 200,000 records, and how many updates of
+// eight writers a second go on meanwhile, as a share of those without.
+func BenchmarkBackup(b *testing.B) {
+	s := filled(b, b.TempDir(), 200_000)
+	b.Cleanup(func() { _ = s.Close() })
+	var written atomic.Int64
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for i := 0; !stop.Load(); i++ {
+				if err := s.set(fmt.Sprintf("update/%d/%d", w, i%100), "1"); err != nil {
+					b.Error(err)
+				}
+				written.Add(1)
+			}
+		})
+	}
+	var during, without time.Duration
+	var updatesDuring, updatesWithout int64
+	for b.Loop() {
+		before, began := written.Load(), time.Now()
+		if err := s.Backup(context.Background(), io.Discard); err != nil {
+			b.Fatal(err)
+		}
+		took := time.Since(began)
+		during, updatesDuring = during+took, updatesDuring+written.Load()-before
+		b.StopTimer()
+		before, began = written.Load(), time.Now()
+		<-time.After(took)
+		without, updatesWithout = without+time.Since(began), updatesWithout+written.Load()-before
+		b.StartTimer()
+	}
+	stop.Store(true)
+	wg.Wait()
+	b.ReportMetric(float64(updatesDuring)/during.Seconds(), "during/s")
+	b.ReportMetric(float64(updatesWithout)/without.Seconds(), "without/s")
+	b.ReportMetric(float64(updatesDuring)/during.Seconds()/(float64(updatesWithout)/without.Seconds()), "share")
+}
+
+// BenchmarkRestore measures a Restore of 200,000 records, and how long of that
+// it holds others back.
+func BenchmarkRestore(b *testing.B) {
+	s := filled(b, b.TempDir(), 200_000)
+	b.Cleanup(func() { _ = s.Close() })
+	backup := s.backup(b)
+	var longest time.Duration
+	for b.Loop() {
+		var stop atomic.Bool
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for last := time.Now(); !stop.Load(); last = time.Now() {
+				if _, err := s.value("record/00000001"); err != nil {
+					b.Error(err)
+				}
+				longest = max(longest, time.Since(last))
+			}
+		})
+		if err := s.restore(backup); err != nil {
+			b.Fatal(err)
+		}
+		stop.Store(true)
+		wg.Wait()
+	}
+	b.ReportMetric(float64(len(backup))/(1<<20), "MB")
+	b.ReportMetric(float64(longest.Milliseconds()), "longest-wait-ms")
 }

@@ -20,7 +20,10 @@ func init() {
 //
 // One process at a time holds the directory. Everything that was answered as
 // done survives a kill and a power cut. It needs about 24 MiB of disk when
-// empty; on an all but full disk it refuses sign-ins and goes on reading.
+// empty; on an all but full disk it refuses sign-ins and goes on reading. A
+// restore needs room for both, and leaves what it replaced in `before-restore`
+// within the directory, until the next one: remove it where it is no longer
+// wanted.
 type Store struct {
 	// The directory, for this store alone; made with mode 0700 where it does
 	// not exist. It must be on a local disk, not on NFS or SMB. Placeholders

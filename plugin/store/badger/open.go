@@ -1,10 +1,12 @@
 package badger
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -29,6 +31,28 @@ func open(dir string, env guest.Env, free func(string) (int64, error)) (guest.St
 	if err := prepare(dir); err != nil {
 		return nil, err
 	}
+	lock, err := takeLock(dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening store in %s: %w", dir, err)
+	}
+	s, err := openLocked(swap{dir: dir, rename: os.Rename}, env, free)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	s.lock = lock
+	return s, nil
+}
+
+// openLocked opens the store in a directory that nobody else can open. An
+// exchange of the data that was decided and interrupted is ended before.
+func openLocked(files swap, env guest.Env, free func(string) (int64, error)) (*store, error) {
+	dir := files.dir
+	if err := files.settle(); err != nil {
+		return nil, fmt.Errorf("ending the exchange of the data in %s: %w", dir, err)
+	}
+	if err := files.tidy(); err != nil {
+		env.Log.Warn("what an earlier restore left stays in the store's directory", slog.String("dir", dir), slog.Any("error", err))
+	}
 	d := &disk{dir: dir, free: free}
 	if err := d.room(); err != nil {
 		return nil, err
@@ -37,14 +61,15 @@ func open(dir string, env guest.Env, free func(string) (int64, error)) (guest.St
 	if err != nil {
 		return nil, openError(dir, err)
 	}
-	s, err := start(db, dir, env, d)
+	s, err := start(db, files, env, d)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil
 }
 
-func start(db *badger.DB, dir string, env guest.Env, d *disk) (*store, error) {
+func start(db *badger.DB, files swap, env guest.Env, d *disk) (*store, error) {
+	dir := files.dir
 	if err := checkFormat(db, dir); err != nil {
 		return nil, err
 	}
@@ -53,19 +78,23 @@ func start(db *badger.DB, dir string, env guest.Env, d *disk) (*store, error) {
 		return nil, err
 	}
 	d.measure()
-	return &store{
-		db:   db,
-		dir:  dir,
-		now:  env.Now,
-		log:  env.Log,
-		turn: make(chan struct{}, 1),
+	s := &store{
+		db:      db,
+		files:   files,
+		dir:     dir,
+		now:     env.Now,
+		log:     env.Log,
+		archive: make(chan struct{}, 1),
+		turn:    make(chan struct{}, 1),
 		limits: limits{
 			bytes:   int(db.MaxBatchSize()) - 1024, // the mark at a transaction's end
 			records: int(db.MaxBatchCount()) - 2,
 		},
 		disk: d,
 		wal:  w,
-	}, nil
+	}
+	s.closing, s.shut = context.WithCancelCause(context.Background())
+	return s, nil
 }
 
 // settings keep Badger small: it was made for databases of gigabytes on
@@ -76,6 +105,7 @@ func settings(dir string, env guest.Env) badger.Options {
 	o.SyncWrites = true
 	o.DetectConflicts = false // updates are serial
 	o.MetricsEnabled = false
+	o.BypassLockGuard = locks
 
 	// Up to three memtables of 5 MiB exist at once: one is written to, one
 	// waits, one is flushed. 15 % of one is what a transaction may hold.

@@ -45,6 +45,8 @@ func child(job, dir string) {
 		_ = s.Close()
 	case "write":
 		keepLedger(s)
+	case "restore":
+		restoreForever(s.(*store))
 	}
 	os.Exit(0)
 }
@@ -131,10 +133,7 @@ func putPair(t guest.Tx, key string) error {
 
 // BADGER_STORE_ROUNDS=1000 makes it a soak.
 func TestKillLosesNothingAcknowledged(t *testing.T) {
-	rounds := 20
-	if n, err := strconv.Atoi(os.Getenv("BADGER_STORE_ROUNDS")); err == nil {
-		rounds = n
-	}
+	rounds := rounds(20)
 	dir := t.TempDir()
 	ledger := map[string]bool{}
 	for round := range rounds {
@@ -149,6 +148,13 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 		}
 	}
 	t.Logf("%d acknowledged updates, all there after %d kills", len(ledger), rounds)
+}
+
+func rounds(usual int) int {
+	if n, err := strconv.Atoi(os.Getenv("BADGER_STORE_ROUNDS")); err == nil {
+		return n
+	}
+	return usual
 }
 
 // readLedger reads at most n whole lines.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -27,14 +28,25 @@ import (
 // Running fn on its caller's goroutine makes a panic (and runtime.Goexit) the
 // caller's own, with its true stack, and leaves no writer to be killed by it.
 type store struct {
-	db  *badger.DB
-	dir string
-	now func() time.Time
-	log *slog.Logger
+	db    *badger.DB // nil where lost
+	files swap
+	lock  io.Closer // on dir
+	dir   string
+	now   func() time.Time
+	log   *slog.Logger
 
-	calls  sync.WaitGroup // Views and Updates under way
-	mu     sync.Mutex     // guards closed, and calls against Close
+	closing context.Context         // over once Close was called
+	shut    context.CancelCauseFunc // ends it
+
+	mu     sync.Mutex    // guards what follows
+	calls  int           // Views and Updates under way
+	idle   chan struct{} // closed once there are none; nil where nobody waits
+	held   chan struct{} // closed once calls may go on; nil while they may
 	closed bool
+	lost   error // why there is no db any more
+
+	// archive is held by the one Backup or Restore under way.
+	archive chan struct{}
 
 	// turn is held by the one call that runs fn or commits. Who waits for it
 	// is served in order of arrival.
@@ -59,13 +71,12 @@ type batch struct {
 }
 
 // View runs fn with a snapshot. It waits for no turn, only, at times, for a
-// commit that is under way.
+// commit that is under way, or for a Restore to exchange the data.
 func (s *store) View(ctx context.Context, fn func(guest.Tx) error) error {
-	leave, err := s.enter()
-	if err != nil {
+	if err := s.enter(ctx); err != nil {
 		return err
 	}
-	defer leave()
+	defer s.leave()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -82,11 +93,10 @@ func (s *store) View(ctx context.Context, fn func(guest.Tx) error) error {
 // ctx counts until fn was begun. From then on the caller gets the true
 // outcome, however long the disk takes.
 func (s *store) Update(ctx context.Context, fn func(guest.Tx) error) error {
-	leave, err := s.enter()
-	if err != nil {
+	if err := s.enter(ctx); err != nil {
 		return err
 	}
-	defer leave()
+	defer s.leave()
 	if err := s.takeTurn(ctx); err != nil {
 		return err
 	}
@@ -101,7 +111,8 @@ func (s *store) Update(ctx context.Context, fn func(guest.Tx) error) error {
 	return cmp.Or(b.err, err)
 }
 
-// Close waits for the calls under way and releases the directory.
+// Close waits for the calls under way and releases the directory. It ends a
+// Backup, and a Restore that has not yet come to exchange the data.
 func (s *store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -111,22 +122,77 @@ func (s *store) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 
-	s.calls.Wait()
-	if err := s.db.Close(); err != nil {
+	s.shut(guest.ErrClosed)
+	s.archive <- struct{}{}
+	<-s.whenIdle()
+	var err error
+	if s.db != nil {
+		err = s.db.Close()
+	}
+	if err = errors.Join(err, s.lock.Close()); err != nil {
 		return fmt.Errorf("closing store in %s: %w", s.dir, err)
 	}
 	return nil
 }
 
-// enter counts a call in; leave counts it out.
-func (s *store) enter() (leave func(), err error) {
+// enter counts a call in, once no Restore holds it back. leave counts it out.
+func (s *store) enter(ctx context.Context) error {
+	for {
+		held, err := s.tryEnter()
+		if held == nil {
+			return err
+		}
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.closing.Done():
+			return guest.ErrClosed
+		}
+	}
+}
+
+// tryEnter returns what to wait for, where there is anything.
+func (s *store) tryEnter() (held chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	switch {
+	case s.closed:
 		return nil, guest.ErrClosed
+	case s.held != nil:
+		return s.held, nil
+	case s.lost != nil:
+		return nil, s.lost
 	}
-	s.calls.Add(1)
-	return s.calls.Done, nil
+	s.calls++
+	return nil, nil
+}
+
+func (s *store) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls--
+	if s.calls == 0 && s.idle != nil {
+		close(s.idle)
+		s.idle = nil
+	}
+}
+
+// whenIdle is closed once no call is under way. Whoever asks has seen to it that
+// none begins.
+func (s *store) whenIdle() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	idle := s.idle
+	if idle == nil {
+		idle = make(chan struct{})
+		s.idle = idle
+	}
+	if s.calls == 0 {
+		close(idle)
+		s.idle = nil
+	}
+	return idle
 }
 
 func (s *store) takeTurn(ctx context.Context) error {

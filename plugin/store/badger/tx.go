@@ -2,6 +2,7 @@ package badger
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -16,6 +17,8 @@ import (
 const (
 	maxKey   = 512
 	maxValue = 64 << 10
+	// maxRecord is the longest value with the moment it expires.
+	maxRecord = maxValue + binary.MaxVarintLen64
 
 	// The first byte of every key in Badger. It keeps our own records apart
 	// from the callers', and Badger's reserved "!badger!" open to them.
@@ -255,6 +258,10 @@ func (o *overlay) exceeds(l limits) bool {
 
 func (o *overlay) fits(more *overlay, l limits) bool {
 	return o.bytes+more.bytes <= l.bytes && len(o.records)+len(more.records) <= l.records
+}
+
+func (o *overlay) hasRoom(key string, record []byte, l limits) bool {
+	return o.bytes+footprint(key, record) <= l.bytes && len(o.records) < l.records
 }
 
 func (o *overlay) take(more *overlay) {

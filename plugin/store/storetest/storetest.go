@@ -1,5 +1,5 @@
-// Package storetest holds every promise of guest.Store, as tests that any
-// store passes with one call:
+// Package storetest holds every promise of guest.Store, and of guest.Archive
+// where a store is one, as tests that any store passes with one call:
 //
 //	func TestStore(t *testing.T) { storetest.Run(t, open) }
 package storetest
@@ -31,6 +31,7 @@ func Run(t *testing.T, open Open) {
 		{"Serializability", serialPromises},
 		{"Expiry", expiryPromises},
 		{"Close", closePromises},
+		{"Archive", archivePromises},
 	} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, p := range group.promises {
