@@ -56,7 +56,7 @@ func (p *portal) admit(w http.ResponseWriter, r *http.Request, v *visit, provide
 		Provider: provider.Traits().Name, Profile: profile,
 	}
 	if attempt.For == signin.ToLink {
-		waiting.Intent = identity.ToLink
+		waiting.Intent, waiting.User = identity.ToLink, v.user()
 	}
 	return p.comeIn(w, r, v, p.arriving(r, v, provider, waiting, pending.NewID()))
 }
@@ -122,8 +122,9 @@ func (p *portal) comeIn(w http.ResponseWriter, r *http.Request, v *visit, a arri
 		return p.trouble(w, r, v, trouble{kind: page.Internal, provider: a.method, outcome: "unavailable", err: err})
 	}
 	var out outcome
+	asks := a.inquiry(r, v)
 	err = v.house.store.Update(r.Context(), func(tx guest.Tx) (err error) {
-		out, err = p.settle(tx, r, v, a, ticket)
+		out, err = p.settle(tx, r, v, a, ticket, asks)
 		return err
 	})
 	switch {
@@ -141,10 +142,18 @@ func (p *portal) comeIn(w http.ResponseWriter, r *http.Request, v *visit, a arri
 }
 
 // settle is the transaction of comeIn.
-func (p *portal) settle(tx guest.Tx, r *http.Request, v *visit, a arrival, ticket session.Ticket) (out outcome, err error) {
+func (p *portal) settle(tx guest.Tx, r *http.Request, v *visit, a arrival, ticket session.Ticket, asks *inquiry) (out outcome, err error) {
 	at := p.gate.now()
+	if v.live != nil {
+		// Who is signed in decides, and may have been signed out a moment ago.
+		if lives, err := v.house.sessions.Lives(tx, v.live.Key, at); err != nil || !lives {
+			return out, cmp.Or(err, session.ErrNone)
+		}
+	}
 	out.admitted, err = a.admit(tx, at)
 	switch {
+	case (err == nil || identity.IsRefusal(err)) && !asks.may(out.admitted.Decision, at):
+		return out, errInquisitive
 	case identity.IsRefusal(err):
 		out.refused = err
 		return out, errors.Join(a.spend(tx), p.noteRefusal(tx, r, v, a, out))
@@ -210,21 +219,53 @@ func (p *portal) welcome(w http.ResponseWriter, r *http.Request, v *visit, a arr
 	return p.redirect(w, a.back)
 }
 
-// refuseArrival tells somebody that they can't come in. Who holds an address
-// must not be found out by trying: an account may ask for few of them.
+// refuseArrival tells somebody that they can't come in.
 func (p *portal) refuseArrival(w http.ResponseWriter, r *http.Request, v *visit, a arrival, out outcome) error {
 	if a.kept {
 		v.drop(w, v.waits())
 	}
 	t := p.notAdmitted(a.method, out.admitted.Row, out.refused)
 	t.back = a.back
-	if errors.Is(out.refused, identity.ErrEmailInUse) && a.pending != nil {
-		key := record.Hash(a.pending.Provider, a.pending.Profile.Issuer, a.pending.Profile.Subject)
-		if !v.house.collisions.AllowKey(key, p.gate.now()) {
-			t.kind, t.outcome = page.TooMany, "rate_limited"
-		}
-	}
 	return p.trouble(w, r, v, t)
+}
+
+// inquiry is what an arrival may find out about who holds its address: an
+// account that is nobody's can be given one address after the other, and is told
+// another thing where somebody has it. What comes back to nothing counts; where
+// there was too much of that, all is refused alike, also what would succeed.
+type inquiry struct {
+	house   *house
+	account string // a hash that names the account at the provider
+	network string
+	kept    bool
+	counted bool
+	allowed bool
+}
+
+var errInquisitive = errors.New("the account asked about too many addresses")
+
+func (a *arrival) inquiry(r *http.Request, v *visit) *inquiry {
+	return &inquiry{
+		house: v.house, network: clientIP(r.Context()), kept: a.kept,
+		account: record.Hash(a.pending.Provider, a.pending.Profile.Issuer, a.pending.Profile.Subject),
+	}
+}
+
+// may reports whether a decision may be told. It counts once, however often the
+// transaction is run.
+func (i *inquiry) may(d identity.Decision, now time.Time) bool {
+	asserted := strings.HasPrefix(d.Row, "D")
+	switch {
+	case !asserted && !strings.HasPrefix(d.Row, "E"), i.counted:
+		return !i.counted || i.allowed
+	case d.Why == nil && d.Needs == identity.Nothing:
+		return i.kept || !i.house.collisions.SpentKey(i.account, now) && !(asserted && i.house.inquiries.Spent(i.network, now))
+	}
+	i.counted, i.allowed = true, i.house.collisions.AllowKey(i.account, now)
+	if asserted { // so the account may choose the address
+		i.allowed = i.house.inquiries.Allow(i.network, now) && i.allowed
+	}
+	return i.allowed
 }
 
 // keepConsent keeps what revokes the person's consent at the provider, sealed
@@ -437,6 +478,8 @@ func (p *portal) notAdmitted(provider guest.Method, row string, err error) troub
 		t.kind, t.outcome = page.TooManyLinked, "too_many"
 	case errors.Is(err, identity.ErrOutdated):
 		t.kind, t.outcome = page.Outdated, "outdated"
+	case errors.Is(err, errInquisitive):
+		t.kind, t.outcome, t.knock = page.TooMany, "rate_limited", true
 	case errors.Is(err, session.ErrLoggedOut):
 		t.kind, t.outcome = page.LoggedOut, "signed_out_meanwhile"
 	default:

@@ -1,6 +1,7 @@
 package module
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -37,9 +38,9 @@ func (p *portal) change(w http.ResponseWriter, r *http.Request, v *visit) error 
 	case "add":
 		return p.askForAddress(w, r, v, form.Get("address"))
 	case "primary":
-		return p.choosePrimary(w, r, v, identity.Email(form.Get("address")))
+		return p.choosePrimary(w, r, v, form.Get("address"))
 	case "remove":
-		return p.removeAddress(w, r, v, identity.Email(form.Get("address")))
+		return p.removeAddress(w, r, v, form.Get("address"))
 	case "connect":
 		return p.connect(w, r, v, form.Get("provider"))
 	case "unlink":
@@ -55,7 +56,8 @@ func (p *portal) change(w http.ResponseWriter, r *http.Request, v *visit) error 
 
 // alteration is one change: what it writes, and what is told of it.
 type alteration struct {
-	do     func(tx guest.Tx, at time.Time) error
+	// do makes the change, and returns the sessions that it ended.
+	do     func(tx guest.Tx, at time.Time) ([]session.Ended, error)
 	entry  activity.Entry
 	notice page.Notice
 	done   page.AccountDone
@@ -64,8 +66,22 @@ type alteration struct {
 	address identity.Email
 	// value is what was typed, for the page that says why not.
 	value string
-	// endsOthers: the change has ended every older session of the person's.
+	// ends is a session to end, endsOthers has all but this one end.
+	ends       session.Key
 	endsOthers bool
+	// leaves: the change ends this very session, too.
+	leaves bool
+	// primary is the address that is the primary one from now on; empty: the one
+	// that was.
+	primary identity.Email
+}
+
+// altered is what an alteration came to.
+type altered struct {
+	begun *session.Session
+	ended []session.Ended
+	told  []identity.Email
+	undo  guest.Secret
 }
 
 // alter makes a change in one transaction, in which the session gets a new id,
@@ -76,30 +92,16 @@ func (p *portal) alter(w http.ResponseWriter, r *http.Request, v *visit, a alter
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusInternalServerError, err))
 	}
-	var begun *session.Session
-	var told []identity.Email
-	undo := guest.Secret("")
+	var out altered
 	err = v.house.store.Update(r.Context(), func(tx guest.Tx) (err error) {
-		begun, told, undo = nil, nil, ""
-		// First: a session that was ended meanwhile changes nothing.
-		if begun, err = v.house.sessions.Rotate(tx, ticket, v.live.Key, at); err != nil {
-			return err
-		}
-		if told, err = identity.ProvenAddresses(tx, v.live.User); err != nil {
-			return err
-		}
-		if a.undo != "" {
-			if undo, err = keepUndo(tx, v.live.User, a.undo, a.address, at); err != nil {
-				return err
-			}
-		}
-		if err := a.do(tx, at); err != nil {
-			return err
-		}
-		return p.noteIn(tx, r, v.live.User, a.entry, begun.Handle)
+		out, err = p.writeChange(tx, r, v, a, ticket, at)
+		return err
 	})
 	if errors.Is(err, session.ErrNone) || errors.Is(err, pending.ErrGone) {
 		return p.outdated(w, r, v, "/")
+	}
+	if errors.Is(err, errHasty) {
+		return p.trouble(w, r, v, trouble{kind: page.TooMany})
 	}
 	if problem := problemOf(err); problem != "" {
 		return p.showAccount(w, r, v, page.AccountPage{Problem: problem, Value: a.value})
@@ -107,25 +109,98 @@ func (p *portal) alter(w http.ResponseWriter, r *http.Request, v *visit, a alter
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
-	p.altered(w, r, v, a, begun, ticket)
-	p.tell(r, v, told, undo, a.notice)
-	return p.seeOther(w, p.accountURL(a.done))
+	p.tell(r, v, out.told, out.undo, a.notice)
+	return p.settled(w, r, v, a, out, ticket)
 }
 
-// altered has the next requests read anew what was changed, and ends what the
-// change ended.
-func (p *portal) altered(w http.ResponseWriter, r *http.Request, v *visit, a alteration, begun *session.Session, ticket session.Ticket) {
-	v.house.sessions.Forget(v.live.Key)
-	err := v.house.sessions.ForgetUser(r.Context(), v.live.User)
-	if a.endsOthers {
-		err = errors.Join(err, v.house.sessions.EndAll(r.Context(), v.live.User, begun.Key))
+// writeChange is the transaction of alter.
+func (p *portal) writeChange(tx guest.Tx, r *http.Request, v *visit, a alteration, ticket session.Ticket, at time.Time) (out altered, err error) {
+	// First: a session that was ended meanwhile changes nothing.
+	if out.begun, err = v.house.sessions.Rotate(tx, ticket, v.live.Key, at); err != nil {
+		return out, err
 	}
-	if err != nil {
-		p.gate.app.complain(err, requestID(r))
+	if out.told, err = identity.ProvenAddresses(tx, v.live.User); err != nil {
+		return out, err
 	}
-	v.set(w, v.base, ticket.Cookie, begun.Expires.Sub(p.gate.now()))
-	p.gate.app.changed(r, v.live.User, a.entry)
+	if a.undo != "" {
+		if err := isHasty(tx, v.live.User, at); err != nil {
+			return out, err
+		}
+		if out.undo, err = keepUndo(tx, v.live.User, a.undo, a.address, at); err != nil {
+			return out, err
+		}
+	}
+	if out.ended, err = a.do(tx, at); err != nil {
+		return out, err
+	}
+	return out, p.noteIn(tx, r, v.live.User, a.entry, out.begun.Handle)
 }
+
+// settled answers who has made a change. The next requests read anew what was
+// changed. What the change ends and could not end is no success.
+func (p *portal) settled(w http.ResponseWriter, r *http.Request, v *visit, a alteration, out altered, ticket session.Ticket) error {
+	ctx, sessions := context.WithoutCancel(r.Context()), v.house.sessions
+	sessions.Forget(v.live.Key)
+	for i := range out.ended {
+		sessions.Forget(out.ended[i].Key)
+	}
+	err := sessions.ForgetUser(ctx, v.live.User)
+	if a.ends != (session.Key{}) {
+		err = errors.Join(err, sessions.End(ctx, a.ends))
+	}
+	if a.endsOthers {
+		err = errors.Join(err, sessions.EndAll(ctx, v.live.User, out.begun.Key))
+	}
+	p.gate.app.changed(r, v.live.User, a.entry)
+	if a.leaves {
+		p.dropAll(w, v)
+	} else {
+		v.set(w, v.base, ticket.Cookie, out.begun.Expires.Sub(p.gate.now()))
+		p.befriend(w, v, a.primary)
+	}
+	switch {
+	case err != nil:
+		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
+	case a.leaves:
+		return p.seeOther(w, p.signedOutURL(v, "/"))
+	default:
+		return p.seeOther(w, p.accountURL(a.done))
+	}
+}
+
+// errHasty is for who has changed their addresses too often.
+var errHasty = errors.New("too many changes of addresses within an hour")
+
+// perHour bounds how often addresses may be changed within an hour: each time is
+// a mail to all of them, and a link that is kept.
+const perHour = 20
+
+// isHasty returns errHasty for who did so too often, or so much else that it
+// can't be told. The link of an earlier mail is no change in this sense: an owner
+// is not kept waiting by whoever got in.
+func isHasty(tx guest.Tx, user identity.UserID, now time.Time) error {
+	entries, _, err := activity.List(tx, user, "", countable, now)
+	if err != nil {
+		return err
+	}
+	recent, n := 0, 0
+	for _, e := range entries {
+		if now.Sub(e.At) >= time.Hour {
+			break
+		}
+		recent++
+		if e.What == activity.AddressAdded || e.What == activity.AddressRemoved || e.What == activity.PrimaryChanged {
+			n++
+		}
+	}
+	if n >= perHour || recent == countable {
+		return errHasty
+	}
+	return nil
+}
+
+// countable is how much of the activity isHasty looks at.
+const countable = 1000
 
 // problemOf is why a change was not made, as far as it is the person's to mend.
 func problemOf(err error) page.AccountProblem {
@@ -161,9 +236,9 @@ func keepUndo(tx guest.Tx, user identity.UserID, what string, email identity.Ema
 
 func (p *portal) rename(w http.ResponseWriter, r *http.Request, v *visit, name string) error {
 	return p.alter(w, r, v, alteration{
-		do: func(tx guest.Tx, _ time.Time) error {
+		do: func(tx guest.Tx, _ time.Time) ([]session.Ended, error) {
 			_, err := identity.Rename(tx, v.live.User, name)
-			return err
+			return nil, err
 		},
 		entry: activity.Entry{What: activity.Renamed}, done: page.DoneRenamed, value: name,
 	})
@@ -195,15 +270,15 @@ func (p *portal) addAddress(w http.ResponseWriter, r *http.Request, v *visit, wa
 	}
 	v.drop(w, v.waits())
 	return p.alter(w, r, v, alteration{
-		do: func(tx guest.Tx, at time.Time) error {
+		do: func(tx guest.Tx, at time.Time) ([]session.Ended, error) {
 			if v.live.Person.User.SessionsFrom.After(waits.Begun) {
-				return identity.ErrState
+				return nil, identity.ErrState
 			}
 			if err := pending.Spend(tx, waits.id); err != nil {
-				return err
+				return nil, err
 			}
 			_, err := identity.AddAddress(tx, v.live.User, waits.Email, identity.ByMail, at)
-			return err
+			return nil, err
 		},
 		entry:  activity.Entry{What: activity.AddressAdded, Detail: waits.Email.Mask()},
 		notice: page.Notice{Kind: page.NoticeAddressAdded, Address: string(waits.Email)},
@@ -211,23 +286,34 @@ func (p *portal) addAddress(w http.ResponseWriter, r *http.Request, v *visit, wa
 	})
 }
 
-func (p *portal) choosePrimary(w http.ResponseWriter, r *http.Request, v *visit, email identity.Email) error {
+func (p *portal) choosePrimary(w http.ResponseWriter, r *http.Request, v *visit, typed string) error {
+	email, err := identity.ParseEmail(typed)
+	switch {
+	case err != nil:
+		return p.showAccount(w, r, v, page.AccountPage{Problem: page.ProblemNotFound})
+	case email == v.live.Person.User.Email:
+		return p.seeOther(w, p.accountURL(page.DonePrimary)) // by another tab
+	}
 	return p.alter(w, r, v, alteration{
-		do: func(tx guest.Tx, at time.Time) error {
+		do: func(tx guest.Tx, at time.Time) ([]session.Ended, error) {
 			_, err := identity.SetPrimary(tx, v.live.User, email, at)
-			return err
+			return nil, err
 		},
 		entry:  activity.Entry{What: activity.PrimaryChanged, Detail: email.Mask()},
 		notice: page.Notice{Kind: page.NoticePrimaryChanged, Address: string(email)},
-		done:   page.DonePrimary, endsOthers: true, undo: string(activity.PrimaryChanged), address: email,
+		done:   page.DonePrimary, endsOthers: true, undo: string(activity.PrimaryChanged), address: email, primary: email,
 	})
 }
 
-func (p *portal) removeAddress(w http.ResponseWriter, r *http.Request, v *visit, email identity.Email) error {
+func (p *portal) removeAddress(w http.ResponseWriter, r *http.Request, v *visit, typed string) error {
+	email, err := identity.ParseEmail(typed)
+	if err != nil {
+		return p.showAccount(w, r, v, page.AccountPage{Problem: page.ProblemNotFound})
+	}
 	return p.alter(w, r, v, alteration{
-		do: func(tx guest.Tx, at time.Time) error {
+		do: func(tx guest.Tx, at time.Time) ([]session.Ended, error) {
 			_, err := identity.RemoveAddress(tx, v.live.User, email, p.gate.app.surroundings(at))
-			return err
+			return nil, err
 		},
 		entry:  activity.Entry{What: activity.AddressRemoved, Detail: email.Mask()},
 		notice: page.Notice{Kind: page.NoticeAddressRemoved, Address: string(email)},
@@ -308,27 +394,26 @@ func (p *portal) unlink(w http.ResponseWriter, r *http.Request, v *visit, text s
 	if err != nil {
 		return p.trouble(w, r, v, trouble{kind: page.BadRequest})
 	}
-	var ended []session.Ended
-	var gone identity.Change
-	a := alteration{entry: activity.Entry{What: activity.Unlinked}, notice: page.Notice{Kind: page.NoticeUnlinked}, done: page.DoneUnlinked}
+	a := alteration{
+		entry: activity.Entry{What: activity.Unlinked}, notice: page.Notice{Kind: page.NoticeUnlinked}, done: page.DoneUnlinked,
+		leaves: string(v.live.Identity) == string(key),
+	}
 	if account, ok := p.accountOf(r, v, identity.IdentityKey(key)); ok {
 		a.entry.Provider, a.entry.Detail = account.Provider, maskOf(account.Email)
 		a.notice.Provider = p.labelOf(account.Provider)
 	}
-	a.do = func(tx guest.Tx, at time.Time) (err error) {
-		if gone, err = identity.Unlink(tx, v.live.User, identity.IdentityKey(key), p.gate.app.surroundings(at)); err != nil {
-			return err
+	a.do = func(tx guest.Tx, at time.Time) ([]session.Ended, error) {
+		gone, err := identity.Unlink(tx, v.live.User, identity.IdentityKey(key), p.gate.app.surroundings(at))
+		if err != nil {
+			return nil, err
 		}
-		if ended, err = v.house.sessions.EndIdentity(tx, v.live.User, key); err != nil {
-			return err
+		ended, err := v.house.sessions.EndIdentity(tx, v.live.User, key)
+		if err != nil {
+			return nil, err
 		}
-		return v.house.revokeLater(tx, gone, ended, at)
+		return ended, v.house.revokeLater(tx, gone, ended, at)
 	}
-	err = p.alter(w, r, v, a)
-	for i := range ended {
-		v.house.sessions.Forget(ended[i].Key)
-	}
-	return err
+	return p.alter(w, r, v, a)
 }
 
 func (p *portal) accountOf(r *http.Request, v *visit, key identity.IdentityKey) (account identity.Identity, ok bool) {
@@ -365,28 +450,21 @@ func (p *portal) endOne(w http.ResponseWriter, r *http.Request, v *visit, handle
 		if s.Key == v.live.Key {
 			return p.seeOther(w, p.base+"/logout")
 		}
-		return p.endSessions(w, r, v, page.DoneEnded, func() error { return v.house.sessions.End(r.Context(), s.Key) })
+		return p.alter(w, r, v, endingSessions(alteration{ends: s.Key, done: page.DoneEnded}))
 	}
 	return p.showAccount(w, r, v, page.AccountPage{Problem: page.ProblemNotFound})
 }
 
 func (p *portal) endOthers(w http.ResponseWriter, r *http.Request, v *visit) error {
-	return p.endSessions(w, r, v, page.DoneEndedOthers, func() error {
-		return v.house.sessions.EndAll(r.Context(), v.live.User, v.live.Key)
-	})
+	return p.alter(w, r, v, endingSessions(alteration{endsOthers: true, done: page.DoneEndedOthers}))
 }
 
-func (p *portal) endSessions(w http.ResponseWriter, r *http.Request, v *visit, done page.AccountDone, end func() error) error {
-	err := end()
-	if err == nil {
-		err = p.noteNow(r, v.house, v.live.User, activity.Entry{What: activity.SessionsEnded, Session: v.live.Handle})
-	}
-	if err != nil {
-		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
-	}
-	p.gate.app.changed(r, v.live.User, activity.Entry{What: activity.SessionsEnded})
-	p.tell(r, v, p.provenOf(r, v, v.live.User), "", page.Notice{Kind: page.NoticeSessionsEnded})
-	return p.seeOther(w, p.accountURL(done))
+// endingSessions is a change of nothing but sessions. This one gets a new id, as
+// with any other: whoever has a copy of its cookie is signed out, too.
+func endingSessions(a alteration) alteration {
+	a.do = func(guest.Tx, time.Time) ([]session.Ended, error) { return nil, nil }
+	a.entry, a.notice = activity.Entry{What: activity.SessionsEnded}, page.Notice{Kind: page.NoticeSessionsEnded}
+	return a
 }
 
 // grace is how long a deletion can be stopped.
@@ -419,36 +497,63 @@ func (p *portal) deletion(w http.ResponseWriter, r *http.Request, v *visit) erro
 // beginDeletion signs everybody out and has what was granted revoked; the rest
 // is erased when the time is over (revocation.go).
 func (p *portal) beginDeletion(w http.ResponseWriter, r *http.Request, v *visit) error {
+	ticket, err := v.house.sessions.Issue(v.scope)
+	if err != nil {
+		return p.gate.refuse(w, r, broken(http.StatusInternalServerError, err))
+	}
 	at := p.gate.now()
 	var user identity.User
-	var ended []session.Ended
-	told := p.provenOf(r, v, v.live.User)
-	err := v.house.store.Update(r.Context(), func(tx guest.Tx) (err error) {
-		if user, err = identity.BeginDeletion(tx, v.live.User, at, at.Add(grace)); err != nil {
+	var out altered
+	err = v.house.store.Update(r.Context(), func(tx guest.Tx) (err error) {
+		// The new id is for nobody: a session that was ended meanwhile gets none.
+		if _, err := v.house.sessions.Rotate(tx, ticket, v.live.Key, at); err != nil {
 			return err
 		}
-		if ended, err = v.house.revokeAll(tx, user.ID, at); err != nil {
-			return err
-		}
-		return p.noteIn(tx, r, user.ID, activity.Entry{What: activity.DeletionBegun}, v.live.Handle)
+		user, out, err = p.condemn(tx, r, v, at)
+		return err
 	})
+	if errors.Is(err, session.ErrNone) {
+		return p.outdated(w, r, v, "/")
+	}
 	if problem := problemOf(err); problem != "" {
 		return p.showAccount(w, r, v, page.AccountPage{Problem: problem})
 	}
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
-	for i := range ended {
-		v.house.sessions.Forget(ended[i].Key)
-	}
-	if err := v.house.sessions.EndAll(r.Context(), user.ID, session.Key{}); err != nil {
-		p.gate.app.complain(err, requestID(r))
-	}
+	p.signOutAll(r, v, out.ended)
 	p.dropAll(w, v)
 	p.gate.app.changed(r, user.ID, activity.Entry{What: activity.DeletionBegun})
-	p.tell(r, v, told, "", page.Notice{Kind: page.NoticeDeletionBegun, Until: user.Deletes})
+	p.tell(r, v, out.told, "", page.Notice{Kind: page.NoticeDeletionBegun, Until: user.Deletes})
 	p.pages.Deleting(w, r, page.Deleting{Deletes: user.Deletes, Home: p.signInURL("/")})
 	return nil
+}
+
+// condemn is what is written when a deletion begins.
+func (p *portal) condemn(tx guest.Tx, r *http.Request, v *visit, at time.Time) (user identity.User, out altered, err error) {
+	if out.told, err = identity.ProvenAddresses(tx, v.live.User); err != nil {
+		return user, out, err
+	}
+	if user, err = identity.BeginDeletion(tx, v.live.User, at, at.Add(grace)); err != nil {
+		return user, out, err
+	}
+	if out.ended, err = v.house.revokeAll(tx, user.ID, at); err != nil {
+		return user, out, err
+	}
+	return user, out, p.noteIn(tx, r, user.ID, activity.Entry{What: activity.DeletionBegun}, v.live.Handle)
+}
+
+// signOutAll forgets the sessions that a deletion has ended. Others of the
+// person's, if there are more than one transaction ends, are none already.
+func (p *portal) signOutAll(r *http.Request, v *visit, ended []session.Ended) {
+	sessions := v.house.sessions
+	sessions.Forget(v.live.Key)
+	for i := range ended {
+		sessions.Forget(ended[i].Key)
+	}
+	if err := sessions.EndAll(context.WithoutCancel(r.Context()), v.live.User, session.Key{}); err != nil {
+		p.gate.app.complain(err, requestID(r))
+	}
 }
 
 // revert takes a change of addresses back, for whoever has the mail.

@@ -2,6 +2,7 @@ package module
 
 import (
 	"cmp"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"net/url"
@@ -14,6 +15,7 @@ import (
 	"github.com/caddy-login/caddy-login/module/identity"
 	"github.com/caddy-login/caddy-login/module/page"
 	"github.com/caddy-login/caddy-login/module/pending"
+	"github.com/caddy-login/caddy-login/module/record"
 	"github.com/caddy-login/caddy-login/module/session"
 	"github.com/caddy-login/caddy-login/module/signin"
 )
@@ -89,9 +91,9 @@ func (p *portal) preview(r *http.Request, v *visit, waits *waiting) (d identity.
 	err = v.house.store.View(r.Context(), func(tx guest.Tx) (err error) {
 		switch waits.Kind {
 		case pending.Arrival:
-			provider, ok := named(p.gate.providers, waits.Provider).(guest.Provider)
-			if !ok {
-				return pending.ErrGone // by a reload
+			provider, err := p.cameFrom(v, waits.Pending)
+			if err != nil {
+				return err
 			}
 			d, about, err = identity.Preview(tx, p.arrivalOf(v, provider, waits.Pending, p.gate.now()))
 		case pending.Mailed:
@@ -107,6 +109,23 @@ func (p *portal) preview(r *http.Request, v *visit, waits *waiting) (d identity.
 	return d, about, err
 }
 
+// cameFrom is the provider that an arrival came from; pending.ErrGone where a
+// reload took it away, or has its name stand for another party, and where the
+// account was to be connected to somebody who is not signed in here any more.
+func (p *portal) cameFrom(v *visit, waits *pending.Pending) (guest.Provider, error) {
+	provider, ok := named(p.gate.providers, waits.Provider).(guest.Provider)
+	if !ok {
+		return nil, pending.ErrGone
+	}
+	if owns := provider.Traits().Owns; owns != nil && !owns(waits.Profile.Issuer) {
+		return nil, pending.ErrGone
+	}
+	if waits.Intent == identity.ToLink && waits.User != v.user() {
+		return nil, pending.ErrGone
+	}
+	return provider, nil
+}
+
 // question shows what is to be answered.
 func (p *portal) question(w http.ResponseWriter, r *http.Request, v *visit, waits *waiting) error {
 	d, about, err := p.preview(r, v, waits)
@@ -116,7 +135,7 @@ func (p *portal) question(w http.ResponseWriter, r *http.Request, v *visit, wait
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
-	ask, label, there := waits.id.Mark(), p.labelOf(waits.Provider), waits.there()
+	ask, label, there := waits.asks(d, v.user()), p.labelOf(waits.Provider), waits.there()
 	current := account(v.live)
 	switch d.Needs {
 	case identity.ConfirmLink, identity.Nothing:
@@ -157,6 +176,14 @@ func (p *portal) question(w http.ResponseWriter, r *http.Request, v *visit, wait
 	return nil
 }
 
+// asks names a question of this browser's: what waits, what would be done about
+// it, and to whom. A page that named somebody else then answers nothing, should
+// who is signed in, or who holds the address, have changed behind it.
+func (w *waiting) asks(d identity.Decision, here identity.UserID) string {
+	gist := record.Hash("question", string(w.id[:]), d.Row, string(d.Do), string(d.Needs), string(d.User), string(here))
+	return w.id.Mark() + "." + hex.EncodeToString([]byte(gist))[:16]
+}
+
 // there is what the account at the provider is called.
 func (w *waiting) there() string {
 	return cmp.Or(w.Profile.Email, w.Profile.Name, string(w.Email))
@@ -188,7 +215,8 @@ func (p *portal) ways(wanted []string) (ways []page.Way) {
 
 // answerQuestion takes what the pages of this file post.
 func (p *portal) answerQuestion(w http.ResponseWriter, r *http.Request, v *visit, waits *waiting, form url.Values) error {
-	if ask := form.Get("ask"); ask != waits.id.Mark() {
+	mark, _, _ := strings.Cut(form.Get("ask"), ".")
+	if mark != waits.id.Mark() {
 		return p.outdated(w, r, v, waits.Return) // a page of another question, in another tab
 	}
 	switch do := form.Get("do"); {
@@ -198,9 +226,13 @@ func (p *portal) answerQuestion(w http.ResponseWriter, r *http.Request, v *visit
 		return p.resend(w, r, v, p.claimOf(v, waits), p.base+"/confirm")
 	case waits.Challenge != "" && form.Has("code"):
 		return p.checkProof(w, r, v, waits, form.Get("code"))
-	case do == "prove":
-		return p.proveElsewhere(w, r, v, waits, form.Get("provider"))
 	}
+	return p.decideOn(w, r, v, waits, form)
+}
+
+// decideOn does what the visitor said to a question that still is the one to
+// answer.
+func (p *portal) decideOn(w http.ResponseWriter, r *http.Request, v *visit, waits *waiting, form url.Values) error {
 	d, _, err := p.preview(r, v, waits)
 	if errors.Is(err, pending.ErrGone) {
 		return p.outdated(w, r, v, waits.Return)
@@ -209,8 +241,16 @@ func (p *portal) answerQuestion(w http.ResponseWriter, r *http.Request, v *visit
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
 	switch do := form.Get("do"); {
+	case d.Why != nil:
+		return p.goOn(w, r, v, waits) // says why, and is over
+	case d.Needs == identity.FreshSignIn:
+		return p.seeOther(w, p.againURL(p.base+"/confirm"))
+	case form.Get("ask") != waits.asks(d, v.user()):
+		return p.outdated(w, r, v, waits.Return)
 	case do == "code" && (d.Needs == identity.ProofOfMail || d.Needs == identity.ProofOfOwner):
 		return p.mailProof(w, r, v, waits, d)
+	case do == "prove" && d.Needs == identity.ProofOfOwner:
+		return p.proveElsewhere(w, r, v, waits, form.Get("provider"))
 	case !waits.hear(do, d, v.user()):
 		return p.outdated(w, r, v, waits.Return)
 	}
@@ -221,7 +261,8 @@ func (p *portal) answerQuestion(w http.ResponseWriter, r *http.Request, v *visit
 // was asked.
 func (w *waiting) hear(do string, d identity.Decision, here identity.UserID) bool {
 	switch {
-	case do == "link" && (d.Needs == identity.ConfirmLink || d.Needs == identity.LinkOrSwitch || d.Needs == identity.Nothing):
+	case do == "link" && d.Do == identity.Link &&
+		(d.Needs == identity.ConfirmLink || d.Needs == identity.LinkOrSwitch || d.Needs == identity.Nothing):
 		w.Said.Link = d.User
 	case do == "switch" && (d.Needs == identity.LinkOrSwitch || d.Needs == identity.SwitchOrStay):
 		w.Said.Switch = here
@@ -238,8 +279,8 @@ func (p *portal) goOn(w http.ResponseWriter, r *http.Request, v *visit, waits *w
 	var a arrival
 	switch waits.Kind {
 	case pending.Arrival:
-		provider, ok := named(p.gate.providers, waits.Provider).(guest.Provider)
-		if !ok {
+		provider, err := p.cameFrom(v, waits.Pending)
+		if err != nil {
 			return p.outdated(w, r, v, waits.Return)
 		}
 		a = p.arriving(r, v, provider, waits.Pending, waits.id)
@@ -286,7 +327,10 @@ func (p *portal) mailProof(w http.ResponseWriter, r *http.Request, v *visit, wai
 		return p.trouble(w, r, v, strangePort(v))
 	}
 	email := waits.address()
-	ask := challenge.Ask{Purpose: purposeOf(waits.Kind), Email: email, Familiar: v.live != nil || p.isFriend(v, email)}
+	// To be signed in as somebody else makes nobody familiar with the address:
+	// they could use up its holder's budget.
+	isTheirs := v.live != nil && v.user() == d.User
+	ask := challenge.Ask{Purpose: purposeOf(waits.Kind), Email: email, Familiar: isTheirs || p.isFriend(v, email)}
 	if waits.Kind == pending.Arrival || waits.Kind == pending.Mailed {
 		phantom, err := p.mayNotHave(r, v, email)
 		if err != nil {
@@ -420,6 +464,9 @@ func (p *portal) provenFor(w http.ResponseWriter, r *http.Request, v *visit, wai
 	case pending.Address:
 		return p.addAddress(w, r, v, waits)
 	case pending.Again:
+		if v.user() != waits.User {
+			return p.outdated(w, r, v, "/") // it signs nobody in who is not
+		}
 		return p.goOn(w, r, v, waits)
 	default:
 		waits.Said.Code = proof.Email
@@ -441,11 +488,15 @@ func (p *portal) arrivingByMail(r *http.Request, v *visit, waits *pending.Pendin
 	return arrival{
 		method: method, back: waits.Return, pending: waits, id: id,
 		admit: func(tx guest.Tx, at time.Time) (identity.Admitted, error) {
-			admitted, err := identity.AdmitProof(tx, p.proofOf(v, waits, at))
-			if err == nil && waits.Kind == pending.Again && admitted.Decision.User != waits.User {
-				return admitted, identity.ErrOutdated
+			proof := p.proofOf(v, waits, at)
+			if waits.Kind == pending.Again {
+				// Before anything is written: a refusal is no error of the transaction's.
+				d, _, err := identity.PreviewProof(tx, proof)
+				if err != nil || d.Why == nil && d.User != waits.User {
+					return identity.Admitted{}, cmp.Or(err, identity.ErrOutdated)
+				}
 			}
-			return admitted, err
+			return identity.AdmitProof(tx, proof)
 		},
 		begin: func(person identity.Person) session.New {
 			// RFC 8176: a one-time password.

@@ -49,6 +49,8 @@
 //	session_ended    user_id, session, reason, request_id
 //	account_changed  what, provider, user_id, request_id
 //	user_deleted     user_id
+//	user_provisioned, user_enabled, user_disabled, user_groups_changed
+//	                 user_id, by: an operator did it
 //
 // what is a word of the activity record (module/activity), such as address_added.
 //

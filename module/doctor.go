@@ -3,6 +3,7 @@ package module
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -90,6 +91,9 @@ func roomOf(store guest.Store, key string) string {
 	dir, used, free, err := s.Space()
 	if err != nil {
 		return "opens: " + key
+	}
+	if free == math.MaxInt64 { // a system that does not tell
+		return fmt.Sprintf("opens: %s holds %s", dir, size(used))
 	}
 	return fmt.Sprintf("opens: %s holds %s, %s are free", dir, size(used), size(free))
 }

@@ -39,11 +39,14 @@ type house struct {
 	// callbacks limits how often a network may come back from a provider: each
 	// time costs a write and a call.
 	callbacks limit.Limit
-	// collisions limits how often an account at a provider is told that somebody
-	// else has its address.
+	// collisions limits how often an account at a provider may find out whether
+	// somebody has an address.
 	collisions limit.Limit
-	parked     parked
-	renewals   *renewals
+	// inquiries limits it for a network's accounts whose addresses nobody has
+	// checked.
+	inquiries limit.Limit
+	parked    parked
+	renewals  *renewals
 	// longest is the longest a session of any site may live, in nanoseconds.
 	longest atomic.Int64
 
@@ -85,6 +88,7 @@ func openHouse(module guest.StoreModule, env guest.Env) (*house, error) {
 		challenges: challenge.Open(store, ring, env.Now),
 		callbacks:  limit.Limit{Burst: callbackBurst, Every: callbackEvery},
 		collisions: limit.Limit{Burst: 5, Every: 10 * time.Minute},
+		inquiries:  limit.Limit{Burst: 30, Every: 20 * time.Second},
 		renewals:   newRenewals(),
 	}
 	go h.keep(ctx)

@@ -209,23 +209,22 @@ func (a *App) callRevoker(ctx context.Context, h *house, r *revocation) error {
 const houseworkEvery = time.Minute
 
 // housework revokes what is to be revoked and erases users whose time is over,
-// until ctx ends. The old and the new app of a reload may both do it for a while:
+// at once, since both may have waited for a restart, and then until ctx ends. The old and the new app of a reload may both do it for a while:
 // the transactions bear that, and so do providers.
 func (a *App) housework(ctx context.Context) {
 	ticker := time.NewTicker(houseworkEvery)
 	defer ticker.Stop()
 	for {
+		if h, err := a.door.enter(); err == nil {
+			err = errors.Join(a.revokeDue(ctx, h), a.eraseDue(ctx, h))
+			if err != nil && ctx.Err() == nil {
+				a.log.Error("revoking grants and erasing accounts", zap.Error(err))
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-		}
-		h, err := a.door.enter()
-		if err != nil {
-			continue
-		}
-		if err := errors.Join(a.revokeDue(ctx, h), a.eraseDue(ctx, h)); err != nil && ctx.Err() == nil {
-			a.log.Error("revoking grants and erasing accounts", zap.Error(err))
 		}
 	}
 }

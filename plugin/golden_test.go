@@ -30,6 +30,7 @@ func TestWhatIsWrittenForGuestsBecomesJSONThatCaddyTakes(t *testing.T) {
 		"AMAZON_CLIENT_ID": "id", "AMAZON_CLIENT_SECRET": "secret",
 		"SPOTIFY_CLIENT_ID": "id", "SPOTIFY_CLIENT_SECRET": "secret",
 		"OAUTH2_CLIENT_ID": "id", "OAUTH2_CLIENT_SECRET": "secret",
+		"OIDC_CLIENT_ID": "id", "OIDC_CLIENT_SECRET": "secret", "FORUM_ID": "id", "FORUM_SECRET": "secret",
 		"CLIENT_ID": "id", "CLIENT_SECRET": "secret",
 		"MICROSOFT_CLIENT_ID": "id", "MICROSOFT_CLIENT_SECRET": "secret",
 		"LINKEDIN_CLIENT_ID": "id", "LINKEDIN_CLIENT_SECRET": "secret",

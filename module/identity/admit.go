@@ -107,9 +107,15 @@ func Preview(tx guest.Tx, a Arrival) (Decision, *User, error) {
 func (s *situation) judge(a Arrival) Decision {
 	d := s.decide()
 	if d.Why == nil && s.isOutdated(a, d.User) {
-		d.Why = ErrOutdated
+		return outdated(d)
 	}
 	return d
+}
+
+// outdated is what becomes of a decision about somebody for whom everything that
+// was pending has ended.
+func outdated(d Decision) Decision {
+	return Decision{Row: d.Row, Why: ErrOutdated, User: d.User}
 }
 
 // situation reads all that decides, in the transaction that writes.
@@ -292,7 +298,7 @@ func (d Admitted) create(tx guest.Tx, a Arrival, email Email) (Admitted, error) 
 	}
 	refresh(&d.Person, a.Profile)
 	if email != "" {
-		if err := identify(tx, email, Identifier{User: id, Proven: a.At.UTC(), By: a.provenBy()}); err != nil {
+		if err := identify(tx, email, Identifier{User: id, Proven: a.At.UTC(), By: a.provenBy(email)}); err != nil {
 			return Admitted{}, err
 		}
 	}
@@ -309,8 +315,8 @@ func (a *Arrival) linked(user UserID, row string) Identity {
 
 // provenBy is whose word proved the address: the provider's, or, where a code
 // did, the mailbox's own.
-func (a *Arrival) provenBy() string {
-	if a.Said.Code != "" {
+func (a *Arrival) provenBy(email Email) string {
+	if a.Said.Code == email {
 		return ByMail
 	}
 	return a.Traits.Name
@@ -353,6 +359,7 @@ func (d Admitted) link(tx guest.Tx, a Arrival, s *situation) (Admitted, error) {
 func (d *Admitted) prove(tx guest.Tx, a Arrival, email Email) error {
 	user := &d.Person.User
 	if full, err := isFull(tx, user.ID, addressKind, MaxAddresses); err != nil || full && d.Do != Claim {
+		d.Identifier = false
 		return err // connected all the same, without the address
 	}
 	if user.Email == "" {
@@ -362,7 +369,7 @@ func (d *Admitted) prove(tx guest.Tx, a Arrival, email Email) error {
 	if d.Do == Claim {
 		user.endSessions(a.At)
 	}
-	return identify(tx, email, Identifier{User: user.ID, Proven: a.At.UTC(), By: a.provenBy()})
+	return identify(tx, email, Identifier{User: user.ID, Proven: a.At.UTC(), By: a.provenBy(email)})
 }
 
 // isFull reports whether a user has as many of a kind as they may have.

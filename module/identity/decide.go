@@ -137,9 +137,14 @@ func (s *situation) row() Decision {
 	switch {
 	case s.owner != nil:
 		return s.known()
+	case s.intent == ToLink && s.here == nil:
+		// Whoever wanted to connect it is gone: it shall not become a new user.
+		return Decision{Row: "B3", Why: ErrOutdated}
+	case s.intent == ToLink:
+		return s.connecting()
 	case s.here == nil || s.said.Switch == s.here.ID:
 		return s.stranger()
-	case s.intent == ToLink || s.said.Link == s.here.ID:
+	case s.said.Link == s.here.ID:
 		return s.connecting()
 	default:
 		return Decision{Row: "B4", Do: Link, Needs: LinkOrSwitch, User: s.here.ID}

@@ -57,7 +57,7 @@ func PreviewProof(tx guest.Tx, p Proof) (Decision, *User, error) {
 	}
 	d := p.decide(held, holder)
 	if d.Why == nil && holder != nil && !p.Began.IsZero() && p.Began.Before(holder.SessionsFrom) {
-		d.Why = ErrOutdated
+		d = outdated(d)
 	}
 	return d, holder, nil
 }
@@ -167,10 +167,12 @@ func HolderOrStandIn(tx guest.Tx, email Email) (UserID, error) {
 	if err != nil {
 		return "", err
 	}
-	if held == nil || holder == nil {
+	if held == nil {
 		if _, err := ReadUser(tx, ""); err != nil && !errors.Is(err, guest.ErrNotFound) {
 			return "", err
 		}
+	}
+	if holder == nil {
 		hash := record.Hash("nobody", string(email))
 		return UserID("nobody-" + hex.EncodeToString([]byte(hash))[:19]), nil
 	}

@@ -36,6 +36,10 @@ type Undo struct {
 // Undoable is how long a change of address can be taken back.
 const Undoable = 7 * 24 * time.Hour
 
+// maxUndos is how many changes of a user's can be taken back at a time. Whoever
+// makes more could else make taking one back too much for one transaction.
+const maxUndos = 64
+
 // undoKind is undo/<user>/<SHA-256 of the secret>.
 var undoKind = record.Kind{Name: "undo", Version: 1}
 
@@ -62,10 +66,15 @@ func eraseUndos(tx guest.Tx, user UserID) error {
 	return err
 }
 
-// Before takes down how a user's ways in are, ahead of a change.
+// Before takes down how a user's ways in are, ahead of a change. It returns
+// ErrTooMany where as many changes as may be can be taken back already: no other
+// is to be made until the oldest of them can't be any more.
 func Before(tx guest.Tx, id UserID, what string, e Email, at time.Time) (*Undo, error) {
 	user, err := existing(tx, id)
 	if err != nil {
+		return nil, err
+	}
+	if err := mayUndoMore(tx, id, at); err != nil {
 		return nil, err
 	}
 	addresses, err := Addresses(tx, id)
@@ -73,6 +82,41 @@ func Before(tx guest.Tx, id UserID, what string, e Email, at time.Time) (*Undo, 
 		User: id, What: what, Email: e, Addresses: addresses, Primary: user.Email,
 		At: at.UTC(), Expires: at.UTC().Add(Undoable),
 	}, err
+}
+
+// mayUndoMore refuses what would be one change too many. Those that are spent
+// count only where there are more than can be listed.
+func mayUndoMore(tx guest.Tx, id UserID, at time.Time) error {
+	kept, err := undos(tx, id)
+	if err != nil {
+		return err
+	}
+	live := 0
+	for _, u := range kept {
+		if !u.Spent && at.Before(u.Expires) {
+			live++
+		}
+	}
+	if live >= maxUndos || len(kept) >= maxListed {
+		return ErrTooMany
+	}
+	return nil
+}
+
+// undos are a user's, spent ones too, by the names of their records.
+func undos(tx guest.Tx, id UserID) (map[string]*Undo, error) {
+	names, err := listed(tx, undoKind, id, maxListed)
+	if err != nil {
+		return nil, err
+	}
+	kept := map[string]*Undo{}
+	for _, name := range names {
+		kept[name] = new(Undo)
+		if err := undoKind.Get(tx, undoKind.Key(string(id), name), kept[name]); err != nil {
+			return nil, err
+		}
+	}
+	return kept, nil
 }
 
 // Keep has Revert find u by a secret that NewUndoSecret made for its user.
@@ -90,15 +134,18 @@ func ReadUndo(tx guest.Tx, secret guest.Secret, now time.Time) (*Undo, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := inState(tx, u.User, Active, Deleting); err != nil {
+	_, err = inState(tx, u.User, Active, Deleting)
+	if errors.Is(err, ErrState) || errors.Is(err, guest.ErrNotFound) {
 		return nil, ErrOutdated
 	}
-	return &u, nil
+	return &u, err
 }
 
 // Revert puts a user's addresses back to what they were before a change, and
 // takes from them the addresses and accounts that came since: whoever made the
-// change may have made others. Every session ends. It works once.
+// change may have made others. Every session ends. It works once, and what was
+// changed after it can't be taken back any more: those secrets were mailed to
+// addresses that came since, too, and would bring them back.
 //
 // An address that was removed and is somebody else's by now stays theirs. The
 // accounts that it returns are no more; what they granted is to be revoked.
@@ -118,15 +165,48 @@ func Revert(tx guest.Tx, secret guest.Secret, at time.Time) (*Undo, []Change, er
 	if err := errors.Join(u.takeAddresses(tx), u.giveAddresses(tx)); err != nil {
 		return nil, nil, fmt.Errorf("putting addresses back: %w", err)
 	}
-	user.Email = ""
-	for _, address := range u.Addresses {
-		if held, err := heldBy(tx, address.Email); err == nil && held.User == user.ID && address.Email == u.Primary {
-			user.Email = u.Primary
-		}
+	if user.Email, err = u.primaryNow(tx); err != nil {
+		return nil, nil, err
 	}
 	user.endSessions(at)
-	u.Spent = true
-	return u, taken, errors.Join(WriteUser(tx, user), undoKind.Put(tx, undoKey(secret), u, u.Expires))
+	return u, taken, errors.Join(WriteUser(tx, user), u.spend(tx))
+}
+
+// primaryNow is the primary address as it was, or, where that is somebody else's
+// by now, the oldest proven one.
+func (u *Undo) primaryNow(tx guest.Tx) (Email, error) {
+	own, err := readAddresses(tx, u.User, u.names())
+	if err != nil {
+		return "", err
+	}
+	slices.SortFunc(own, func(a, b Address) int { return a.compare(b, u.Primary) })
+	return oldestProven(own), nil
+}
+
+// names are the addresses that were there before.
+func (u *Undo) names() (names []string) {
+	for _, a := range u.Addresses {
+		names = append(names, string(a.Email))
+	}
+	return names
+}
+
+// spend uses it up, with those of the changes that came after it.
+func (u *Undo) spend(tx guest.Tx) error {
+	kept, err := undos(tx, u.User)
+	if err != nil {
+		return err
+	}
+	for name, other := range kept {
+		if other.At.Before(u.At) {
+			continue
+		}
+		other.Spent = true
+		if err := undoKind.Put(tx, undoKind.Key(string(u.User), name), other, other.Expires); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // takeAccounts takes the accounts that were connected since.
@@ -162,7 +242,7 @@ func (u *Undo) takeAddresses(tx guest.Tx) error {
 		return err
 	}
 	for _, address := range now {
-		if slices.ContainsFunc(u.Addresses, func(a Address) bool { return a.Email == address.Email }) {
+		if slices.Contains(u.names(), string(address.Email)) {
 			continue
 		}
 		if err := errors.Join(forgetAddress(tx, u.User, address.Email), forgetMailed(tx, accounts, address.Email)); err != nil {

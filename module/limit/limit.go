@@ -33,21 +33,44 @@ func (l *Limit) Allow(address string, now time.Time) bool {
 
 // AllowKey is Allow for what is no network, by a hash of 16 bytes or more that
 // names it.
-func (l *Limit) AllowKey(hash string, now time.Time) bool {
+func (l *Limit) AllowKey(hash string, now time.Time) bool { return l.allow(keyed(hash), now) }
+
+// Spent reports whether Allow would say no. It counts nothing.
+func (l *Limit) Spent(address string, now time.Time) bool { return l.spent(Network(address), now) }
+
+// SpentKey reports whether AllowKey would say no. It counts nothing.
+func (l *Limit) SpentKey(hash string, now time.Time) bool { return l.spent(keyed(hash), now) }
+
+// keyed is a name among networks. Of one of IPv6 only a half is kept: the two
+// never meet.
+func keyed(hash string) netip.Prefix {
 	var name [16]byte
 	copy(name[:], hash)
-	// Of a network of IPv6 only a half is kept: the two never meet.
-	return l.allow(netip.PrefixFrom(netip.AddrFrom16(name), 128), now)
+	return netip.PrefixFrom(netip.AddrFrom16(name), 128)
+}
+
+func (l *Limit) spent(network netip.Prefix, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, left := l.fullAt(network, now)
+	return !left
+}
+
+// fullAt is when a bucket is full again, and whether there is something left in
+// it. The caller holds the lock.
+func (l *Limit) fullAt(network netip.Prefix, now time.Time) (full time.Time, left bool) {
+	full = l.buckets[network].full
+	if full.Before(now) || full.Sub(now) > l.furthest() {
+		full = now
+	}
+	return full, full.Sub(now) <= time.Duration(l.Burst-1)*l.Every
 }
 
 func (l *Limit) allow(network netip.Prefix, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	full := l.buckets[network].full
-	if full.Before(now) || full.Sub(now) > l.furthest() {
-		full = now
-	}
-	if full.Sub(now) > time.Duration(l.Burst-1)*l.Every {
+	full, left := l.fullAt(network, now)
+	if !left {
 		return false
 	}
 	l.makeRoom(now)

@@ -43,6 +43,16 @@ func (s *Sessions) Rotate(tx guest.Tx, ticket Ticket, key Key, at time.Time) (*S
 	return &fresh, fresh.list(tx)
 }
 
+// Lives reports, in the transaction that acts on it, whether a session still
+// does: what is at hand may have been ended a moment ago.
+func (s *Sessions) Lives(tx guest.Tx, key Key, at time.Time) (bool, error) {
+	_, err := s.readLive(tx, key, at)
+	if errors.Is(err, ErrNone) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // readLive reads a session that lives, or ErrNone. A user who set SessionsFrom
 // to at itself has done so in this transaction.
 func (s *Sessions) readLive(tx guest.Tx, key Key, at time.Time) (*Session, error) {

@@ -459,6 +459,33 @@ func TestDamagedBackupChangesNothing(t *testing.T) {
 	}
 }
 
+// Caddy's admin endpoint gives a request ten seconds; a big backup over a slow
+// line takes longer.
+func TestBackupThatArrivesSlowlyIsRestored(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for more than ten seconds")
+	}
+	s := play(t, usual)
+	s.signedIn(t, e2e.Ada)
+	backup := s.operator(t, http.MethodGet, "backup", "").body
+	body, slow := io.Pipe()
+	go func() {
+		_, _ = io.WriteString(slow, backup[:len(backup)/2])
+		<-time.After(12 * time.Second)
+		_, _ = io.WriteString(slow, backup[len(backup)/2:])
+		slow.Close()
+	}()
+	res, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/login/restore", s.AdminPort), "application/octet-stream", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if got, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusOK {
+		t.Errorf("%d: %s", res.StatusCode, got)
+	}
+	s.idOf(t, "ada@example.com")
+}
+
 func TestBackupWhileSigningIn(t *testing.T) {
 	s := play(t, usual)
 	stop, ended := make(chan struct{}), make(chan int)

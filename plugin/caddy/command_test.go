@@ -313,6 +313,15 @@ func TestCommandsAreQuickInABigHouse(t *testing.T) {
 		t.Errorf("%d lines", n)
 	}
 	t.Logf("all of them as JSON in %s", time.Since(begun))
+
+	file := filepath.Join(t.TempDir(), "big.backup")
+	begun = time.Now()
+	saved := s.says(t, "backup "+file)
+	t.Logf("%s, in %s", strings.TrimSpace(saved), time.Since(begun))
+	begun = time.Now()
+	s.says(t, "restore "+file+" --yes")
+	t.Logf("restored in %s", time.Since(begun))
+	s.idOf(t, "guest150000@example.com")
 }
 
 // quickest is how long the fastest of some requests takes.

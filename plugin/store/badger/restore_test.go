@@ -110,23 +110,9 @@ func TestRestoreInterruptedAtAnyRenameLeavesOldOrNew(t *testing.T) {
 		if err := s.restore(old); err != nil {
 			t.Fatal(err)
 		}
-		left := allowed
-		s.files.rename = func(from, to string) error {
-			if left == 0 {
-				return errKilled
-			}
-			left--
-			return os.Rename(from, to)
-		}
-		err := s.restore(backup)
+		left, err := s.restoreUntil(t, backup, allowed)
 		if left > 0 {
 			seen["done"]++
-		}
-		if answered := s.Update(context.Background(), func(guest.Tx) error { return nil }); err != nil && answered != nil && !strings.Contains(answered.Error(), "restart Caddy") {
-			t.Errorf("after %d renames an update says: %v", allowed, answered)
-		}
-		if err := s.Close(); err != nil {
-			t.Errorf("closing after %d renames: %v", allowed, err)
 		}
 		s = openAt(t, dir)
 		name := s.sample(t, 300)
@@ -137,7 +123,11 @@ func TestRestoreInterruptedAtAnyRenameLeavesOldOrNew(t *testing.T) {
 		if got := beside(t, dir); !slices.Equal(got, []string{beforeRestore}) {
 			t.Errorf("after %d renames there is %q", allowed, got)
 		}
-		if err := errors.Join(s.restore(backup), s.Close()); err != nil {
+		kept := openAt(t, filepath.Join(dir, beforeRestore))
+		if got := kept.sample(t, 300); got != map[string]string{"old": "first", "new": "old"}[name] {
+			t.Errorf("after %d renames %q is kept, in use is %q", allowed, got, name)
+		}
+		if err := errors.Join(kept.Close(), s.restore(backup), s.Close()); err != nil {
 			t.Errorf("restoring again after %d renames: %v", allowed, err)
 		}
 	}
@@ -145,6 +135,32 @@ func TestRestoreInterruptedAtAnyRenameLeavesOldOrNew(t *testing.T) {
 		t.Errorf("saw %v", seen)
 	}
 	t.Logf("%v", seen)
+}
+
+// restoreUntil restores with so many renames at most, and closes the store. A
+// store that is neither the old nor the new one says so until then.
+func (s *store) restoreUntil(t *testing.T, backup []byte, renames int) (left int, err error) {
+	t.Helper()
+	left = renames
+	s.files.rename = func(from, to string) error {
+		if left == 0 {
+			return errKilled
+		}
+		left--
+		return os.Rename(from, to)
+	}
+	err = s.restore(backup)
+	_, lost := s.value("only/old")
+	if errors.Is(lost, guest.ErrNotFound) != (err == nil) {
+		t.Errorf("after %d renames Restore says %v and a view %v", renames, err, lost)
+	}
+	if err != nil && lost != nil && !strings.Contains(lost.Error(), "restart Caddy") {
+		t.Errorf("after %d renames a view says: %v", renames, lost)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("closing after %d renames: %v", renames, err)
+	}
+	return left, err
 }
 
 // Between two renames directories are made and removed.
