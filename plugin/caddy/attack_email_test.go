@@ -717,7 +717,7 @@ func TestEachTabTakesItsOwnCode(t *testing.T) {
 	s.ask(t, visitor, "ada@example.com", "/second")
 	s.box.Next(soonMailed)
 	got := visitor.Submit(first, "code", code)
-	if got.StatusCode != http.StatusFound || session(got) == "" {
+	if got.StatusCode != http.StatusSeeOther || session(got) == "" {
 		t.Errorf("the first tab's own code is answered %d", got.StatusCode)
 	}
 }
@@ -749,7 +749,7 @@ func TestNoReturnAddressLeadsAwayByMail(t *testing.T) {
 		mustBe(t, v.Do(s.posting(v, "/.login/email", "", "email", fmt.Sprintf("ada%d@example.com", i), "return", to)), http.StatusSeeOther)
 		letter := s.box.Next(soonMailed)
 		in := v.Do(s.posting(v, "/.login/code?return="+url.QueryEscape(to), "", "code", letter.Code(), "return", to))
-		if in.StatusCode != http.StatusFound || session(in) == "" || !here(in.Header.Get("Location")) {
+		if in.StatusCode != http.StatusSeeOther || session(in) == "" || !here(in.Header.Get("Location")) {
 			t.Errorf("return %q: %d to %q", to, in.StatusCode, in.Header.Get("Location"))
 		}
 	}

@@ -141,7 +141,7 @@ func TestAccountWithSomebodysAddressIsTurnedAway(t *testing.T) {
 	issuer := logintest.NewIssuer(t)
 	issuer.Person(logintest.Person{Subject: "ada", Email: "ada@example.com", EmailVerified: true, Name: "Ada"})
 	// The same person at another instance: another account, the same address.
-	second := "oidc op2 site {env.OP_SECRET} {\n\t\t\tissuer {$ISSUER}\n\t\t}\n\t\toidc op site"
+	second := "oidc op2 site {env.OP_SECRET} {\n\t\t\tissuer {$ISSUER}\n\t\t\tallow_email_account_merge off\n\t\t}\n\t\toidc op site"
 	s := play(t, strings.ReplaceAll(strings.Replace(usual, "oidc op site", second, 1), "{$ISSUER}", issuer.URL))
 	issuer.Client("site", clientSecret, s.site+"/.login/op/callback", s.site+"/.login/op2/callback")
 	signIn := func(by string) e2e.Answer {

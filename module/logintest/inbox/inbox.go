@@ -170,6 +170,17 @@ func (i *Inbox) Next(within time.Duration) Mail {
 	}
 }
 
+// NextCode is the next mail with a code: what else tells its reader something is
+// passed over.
+func (i *Inbox) NextCode(within time.Duration) Mail {
+	i.t.Helper()
+	for deadline := time.Now().Add(within); ; {
+		if m := i.Next(time.Until(deadline)); boundCode.MatchString(m.Text) {
+			return m
+		}
+	}
+}
+
 // patience is how long Text and its like wait for a mail.
 const patience = 20 * time.Second
 
@@ -182,13 +193,13 @@ func (i *Inbox) HTML() string { i.t.Helper(); return i.Next(patience).HTML }
 // Code is the one-time code in the next mail; none fails the test.
 func (i *Inbox) Code() string {
 	i.t.Helper()
-	return i.found("code", i.Next(patience).Code())
+	return i.found("code", i.NextCode(patience).Code())
 }
 
 // Link is the link in the next mail; none fails the test.
 func (i *Inbox) Link() string {
 	i.t.Helper()
-	return i.found("link", i.Next(patience).Link())
+	return i.found("link", i.NextCode(patience).Link())
 }
 
 func (i *Inbox) found(what, value string) string {
