@@ -168,6 +168,18 @@ func (p *portal) rules() challenge.Rules {
 	}
 }
 
+// codeFor is what the person is told of a purpose.
+func codeFor(purpose challenge.Purpose) page.CodeFor {
+	switch purpose {
+	case challenge.Login:
+		return page.ForSignIn
+	case challenge.StepUp:
+		return page.ForAgain
+	default:
+		return page.ForAddress
+	}
+}
+
 // placeOf is roughly where a network is: of its address the first half, which
 // is a provider's rather than a person's.
 func placeOf(address string) string {
@@ -205,7 +217,7 @@ func (p *portal) entry(r *http.Request, v *visit, begun *challenge.Begun) mail.E
 		}
 	}
 	letter := page.CodeLetter{
-		To: string(m.To), Code: string(m.Code), Host: v.origin.hostPort,
+		For: codeFor(begun.Waiting.Purpose), To: string(m.To), Code: string(m.Code), Host: v.origin.hostPort,
 		Device: m.Asker.Device, Place: m.Asker.Place, Asked: m.Asker.At, Expires: m.Expires,
 		Mode: string(p.rules().CrossDevice), Language: r.Header.Get("Accept-Language"),
 	}
@@ -384,7 +396,7 @@ func status(w http.ResponseWriter, word, to string) error {
 func (p *portal) entering(claim challenge.Claim, waiting *challenge.Waiting) page.EnterCode {
 	now := p.gate.now()
 	enter := page.EnterCode{
-		Address: string(waiting.Email), Digits: waiting.Length, Link: waiting.Link,
+		For: codeFor(waiting.Purpose), Address: string(waiting.Email), Digits: waiting.Length, Link: waiting.Link,
 		Minutes: int(waiting.Expires.Sub(now) / time.Minute), ResendIn: -1,
 		Again: p.signInURL(p.wanted(waiting.Return)), Ask: markOf(claim.ID),
 	}
@@ -482,7 +494,7 @@ func (p *portal) link(w http.ResponseWriter, r *http.Request, v *visit) error {
 	case err != nil:
 		return p.trouble(w, r, v, p.codeOver(err, ""))
 	case sight.Here:
-		p.pages.FollowLink(w, r, page.FollowLink{Token: string(landing.Link), Auto: true})
+		p.pages.FollowLink(w, r, page.FollowLink{For: codeFor(sight.Purpose), Token: string(landing.Link), Auto: true})
 	default:
 		p.pages.OtherDevice(w, r, elsewhere(landing, sight))
 	}
@@ -503,7 +515,7 @@ func (p *portal) landing(r *http.Request, v *visit, token string) challenge.Land
 // elsewhere is what a link does in another browser than the one that asked.
 func elsewhere(landing challenge.Landing, sight *challenge.Sight) page.OtherDevice {
 	o := page.OtherDevice{
-		Token: string(landing.Link), Mode: page.ModeCode, Code: string(sight.Code),
+		For: codeFor(sight.Purpose), Token: string(landing.Link), Mode: page.ModeCode, Code: string(sight.Code),
 		Device: sight.Asker.Device, Place: sight.Asker.Place, At: sight.Asker.At,
 	}
 	switch {
@@ -528,12 +540,7 @@ func (p *portal) useLink(w http.ResponseWriter, r *http.Request, v *visit) error
 	landing := p.landing(r, v, form.Get("token"))
 	switch {
 	case form.Get("cancel") != "":
-		if err := v.house.challenges.Deny(r.Context(), landing); err != nil {
-			return p.trouble(w, r, v, p.codeOver(err, ""))
-		}
-		p.gate.app.notMailed("denied", requestID(r))
-		p.pages.Stopped(w, r, page.Stopped{})
-		return nil
+		return p.denyLink(w, r, v, landing)
 	case form.Get("number") != "":
 		return p.pickNumber(w, r, v, landing, form.Get("number"))
 	}
@@ -542,6 +549,21 @@ func (p *portal) useLink(w http.ResponseWriter, r *http.Request, v *visit) error
 		return p.trouble(w, r, v, p.codeOver(err, ""))
 	}
 	return p.proven(w, r, v, proof)
+}
+
+// denyLink is for who did not ask. What they should do next depends on what it
+// was for: a code for somebody who is signed in already means an intruder.
+func (p *portal) denyLink(w http.ResponseWriter, r *http.Request, v *visit, landing challenge.Landing) error {
+	sight, err := v.house.challenges.Look(r.Context(), landing)
+	if err == nil {
+		err = v.house.challenges.Deny(r.Context(), landing)
+	}
+	if err != nil {
+		return p.trouble(w, r, v, p.codeOver(err, ""))
+	}
+	p.gate.app.notMailed("denied", requestID(r))
+	p.pages.Stopped(w, r, page.Stopped{For: codeFor(sight.Purpose)})
+	return nil
 }
 
 func (p *portal) pickNumber(w http.ResponseWriter, r *http.Request, v *visit, landing challenge.Landing, picked string) error {

@@ -191,7 +191,7 @@ func (p *Pages) rehearse() error {
 	for _, draw := range stage.samples() {
 		draw(void{}, r)
 	}
-	stage.CodeLetter(sampleLetter)
+	stage.sampleLetters()
 	stage.sampleNotices()
 	if len(failed) > 0 {
 		return failed[0]

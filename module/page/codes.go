@@ -10,9 +10,44 @@ import (
 	"unicode"
 )
 
+// CodeFor is what a mailed code proves somebody for. The zero value is signing
+// in, and so is what is none of these.
+type CodeFor string
+
+const (
+	ForSignIn CodeFor = ""
+	// ForAddress proves that an address is theirs, to use it for an account: one
+	// that signs in by it, or one that it is added to.
+	ForAddress CodeFor = "address"
+	// ForAgain proves that somebody who is signed in is still the same person.
+	ForAgain CodeFor = "again"
+)
+
+// known is f, or ForSignIn where it is none.
+func (f CodeFor) known() CodeFor {
+	switch f {
+	case ForAddress, ForAgain:
+		return f
+	default:
+		return ForSignIn
+	}
+}
+
+// SayFor is Say of the sentence that goes with what the code is for. A code that
+// signs in is not to be given away for anything else, nor the other way round:
+// whoever reads the mail has only these words to tell by.
+func (v *view) SayFor(name string) (string, error) {
+	if v.For != ForSignIn {
+		name += "." + string(v.For)
+	}
+	return v.Say(name)
+}
+
 // EnterCode is the page that waits for the code that was mailed. It says the
 // same whether or not there was a mail.
 type EnterCode struct {
+	// For is what the code is for. If not for signing in, Again is the way back.
+	For CodeFor
 	// Address is where the mail goes to, in the canonical form.
 	Address string
 	// Digits is how long the code is.
@@ -39,8 +74,7 @@ type EnterCode struct {
 	// this is. Empty: no field.
 	Ask string
 	// At is the path, without a query, that takes what is said here to go to
-	// Base+"/code". Then it is not to sign in that the code is for, and Again is
-	// the way back. Empty: Base+"/code".
+	// Base+"/code". Empty: Base+"/code".
 	At string
 }
 
@@ -54,6 +88,7 @@ type EnterCode struct {
 // it opens Base+"/code?over=1".
 func (p *Pages) EnterCode(w http.ResponseWriter, r *http.Request, e EnterCode) {
 	v := p.view(r, "enter_code")
+	v.For = e.For.known()
 	v.Script = v.Base + ScriptPath
 	e.Address = shorten(e.Address)
 	e.Minutes = max(e.Minutes, 0)
@@ -98,6 +133,8 @@ func (e *EnterCode) Seconds() int {
 
 // FollowLink is where a mailed link leads in the browser that asked for it.
 type FollowLink struct {
+	// For is what the link is for.
+	For CodeFor
 	// Token is handed back as the form's field "token".
 	Token string
 	// Auto has the form post itself, once, where scripts run. Only for the
@@ -108,6 +145,7 @@ type FollowLink struct {
 // FollowLink asks to go on, with status 200. Its form posts to Base+"/link".
 func (p *Pages) FollowLink(w http.ResponseWriter, r *http.Request, f FollowLink) {
 	v := p.view(r, "follow_link")
+	v.For = f.For.known()
 	if f.Auto {
 		v.Script = v.Base + ScriptPath
 	}
@@ -119,11 +157,13 @@ func (p *Pages) FollowLink(w http.ResponseWriter, r *http.Request, f FollowLink)
 const (
 	ModeCode  = "code"  // shows the code
 	ModeMatch = "match" // asks which number the other browser shows
-	ModeAllow = "allow" // signs in
+	ModeAllow = "allow" // signs in; no link does it for anything else
 )
 
 // OtherDevice is where a mailed link leads in any other browser.
 type OtherDevice struct {
+	// For is what the link is for.
+	For CodeFor
 	// Token is handed back as the field "token" of all forms.
 	Token string
 	// Mode is ModeCode, ModeMatch or ModeAllow.
@@ -142,14 +182,16 @@ type OtherDevice struct {
 
 // OtherDevice tells what asked and, by mode, shows the code or asks, with
 // status 200. Its forms post to Base+"/link": "number", or nothing more than
-// the token; and, from who did not ask for it, cancel=1. A mode that is none
-// gives the page of Internal.
+// the token; and, from who did not ask for it, cancel=1. A mode that is none,
+// or ModeAllow but to sign in, gives the page of Internal.
 func (p *Pages) OtherDevice(w http.ResponseWriter, r *http.Request, o OtherDevice) {
-	if !slices.Contains([]string{ModeCode, ModeMatch, ModeAllow}, o.Mode) {
+	o.For = o.For.known()
+	if !slices.Contains([]string{ModeCode, ModeMatch, ModeAllow}, o.Mode) || o.Mode == ModeAllow && o.For != ForSignIn {
 		p.Trouble(w, r, Trouble{Kind: Internal})
 		return
 	}
 	v := p.view(r, "other_device")
+	v.For = o.For
 	if o.Host != "" {
 		v.Host = o.Host
 	}
@@ -168,11 +210,16 @@ func (v *view) Moment(t time.Time) string {
 }
 
 // Stopped confirms that a challenge is no more.
-type Stopped struct{}
+type Stopped struct {
+	// For is what it was for. Who did not ask for ForAgain has somebody else
+	// signed in as them, and is sent to end that.
+	For CodeFor
+}
 
 // Stopped says that code and link no longer work, with status 200.
-func (p *Pages) Stopped(w http.ResponseWriter, r *http.Request, _ Stopped) {
+func (p *Pages) Stopped(w http.ResponseWriter, r *http.Request, s Stopped) {
 	v := p.view(r, "stopped")
+	v.For = s.For.known()
 	v.Mark = "check"
 	v.write(w, r, http.StatusOK)
 }

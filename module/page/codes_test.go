@@ -85,6 +85,54 @@ func TestLinkElsewhereShowsNoMoreThanItsMode(t *testing.T) {
 	}
 }
 
+// speaksOfSigningIn are the words of somebody who is coming in. That somebody is
+// in already is another matter.
+var speaksOfSigningIn = regexp.MustCompile(`(?i)\bsign in\b|signing in|you are signed in`)
+
+// TestPagesOfOtherCodesSayWhatTheyAreFor: who types a code must know what they
+// give their word to.
+func TestPagesOfOtherCodesSayWhatTheyAreFor(t *testing.T) {
+	for _, page := range everyOtherCode(&Pages{Title: plain.site}, plain) {
+		said := text(elements(parsed(t, ask("GET", page.write).Body.String()), "main")[0])
+		says := "address"
+		if strings.HasSuffix(page.name, "-again") {
+			says = "signed in as you|it is still you"
+		}
+		named := regexp.MustCompile(says).MatchString(said) || page.name == "stopped-address"
+		if !named || speaksOfSigningIn.MatchString(said) {
+			t.Errorf("%s: %q", page.name, said)
+		}
+	}
+	said := text(elements(parsed(t, ask("GET", func(w http.ResponseWriter, r *http.Request) { (&Pages{}).FollowLink(w, r, FollowLink{}) }).Body.String()), "main")[0])
+	if !speaksOfSigningIn.MatchString(said) {
+		t.Errorf("signing in is not found in %q", said)
+	}
+}
+
+// TestWhoDidNotAskToConfirmIsSentToEndTheIntruder: that code goes only to
+// somebody who is signed in.
+func TestWhoDidNotAskToConfirmIsSentToEndTheIntruder(t *testing.T) {
+	for f, want := range map[CodeFor]bool{ForSignIn: false, ForAddress: false, ForAgain: true} {
+		got := ask("GET", func(w http.ResponseWriter, r *http.Request) { (&Pages{Base: "/auth"}).Stopped(w, r, Stopped{f}) })
+		if found := strings.Contains(got.Body.String(), `href="/auth/account"`); found != want || strings.Contains(got.Body.String(), "nothing else you have to do") == want {
+			t.Errorf("%q: %s", f, got.Body)
+		}
+	}
+}
+
+// TestNoLinkAllowsAnythingElseThanSigningIn: in another browser it would prove
+// the address for whoever asked.
+func TestNoLinkAllowsAnythingElseThanSigningIn(t *testing.T) {
+	for f, status := range map[CodeFor]int{ForSignIn: 200, ForAddress: 500, ForAgain: 500} {
+		o := elsewhere(plain, ModeAllow)
+		o.For = f
+		got := ask("GET", func(w http.ResponseWriter, r *http.Request) { (&Pages{}).OtherDevice(w, r, o) })
+		if got.Code != status || strings.Contains(got.Body.String(), "<form") != (status == 200) {
+			t.Errorf("%q: %d %s", f, got.Code, got.Body)
+		}
+	}
+}
+
 func TestUnknownModeShowsNothing(t *testing.T) {
 	for _, mode := range []string{"", "Code", "approve"} {
 		got := ask("GET", func(w http.ResponseWriter, r *http.Request) { (&Pages{}).OtherDevice(w, r, elsewhere(plain, mode)) })
@@ -195,7 +243,7 @@ func TestScriptsRunOnlyWhereTheyServe(t *testing.T) {
 			}
 		}
 	}
-	if want := []string{"enter-code", "enter-code-wrong", "enter-code-resent", "enter-code-confirm", "follow-link-auto"}; !slices.Equal(with, want) {
+	if want := []string{"enter-code", "enter-code-wrong", "enter-code-resent", "enter-code-address", "enter-code-again", "follow-link-auto"}; !slices.Equal(with, want) {
 		t.Errorf("scripts on %q, want %q", with, want)
 	}
 }

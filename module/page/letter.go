@@ -14,6 +14,8 @@ import (
 // us or from the operator, none from a stranger: a mail that carries a
 // stranger's words is a mail that strangers can send.
 type CodeLetter struct {
+	// For is what the code is for.
+	For CodeFor
 	// To is the canonical address.
 	To string
 	// Code is what to type, Link where to go instead; an empty Link is left out,
@@ -29,7 +31,8 @@ type CodeLetter struct {
 	Asked         time.Time
 	// Expires is when code and link end. Times are told in the zone they are in.
 	Expires time.Time
-	// Mode is what Link does in another browser: ModeCode, ModeMatch, ModeAllow.
+	// Mode is what Link does in another browser: ModeCode, ModeMatch, or, to sign
+	// in, ModeAllow. Anything else is ModeCode.
 	Mode string
 	// Language is the asker's Accept-Language, or a BCP 47 tag. What Pages says
 	// comes first.
@@ -50,12 +53,12 @@ type letter struct {
 func (p *Pages) CodeLetter(l CodeLetter) guest.Message {
 	host := hostOnly.FindString(strings.ToLower(l.Host))
 	v := p.leaf(l.Language, host)
-	v.Site = titleLine(p.Title, v.Host)
+	v.For, v.Site = l.For.known(), titleLine(p.Title, v.Host)
 	v.page, v.template = "letter", p.set("letter")
 	v.Letter = v.letter(l, host)
 	v.values = []string{"{code}", l.Code, "{time}", v.Letter.Until}
-	v.Letter.LinkWords = v.say("letter.link." + modeOf(l.Mode))
-	v.Heading = v.say("letter.title")
+	v.Letter.LinkWords = v.say("letter.link." + modeOf(l.Mode, v.For))
+	v.Heading = v.sayFor("letter.title")
 	return guest.Message{To: l.To, Subject: v.subject(), Text: v.text(host), HTML: v.html()}
 }
 
@@ -71,9 +74,9 @@ func titleLine(title, host string) string {
 	return host
 }
 
-func modeOf(mode string) string {
-	switch mode {
-	case ModeMatch, ModeAllow:
+func modeOf(mode string, f CodeFor) string {
+	switch {
+	case mode == ModeMatch, mode == ModeAllow && f == ForSignIn:
 		return mode
 	default:
 		return ModeCode
@@ -89,15 +92,21 @@ func (v *view) letter(l CodeLetter, host string) *letter {
 
 func (v *view) subject() string {
 	if v.Site == v.Host {
-		return v.say("letter.subject_host")
+		return v.sayFor("letter.subject_host")
 	}
-	return v.say("letter.subject")
+	return v.sayFor("letter.subject")
+}
+
+// sayFor is SayFor where every name is known to a test.
+func (v *view) sayFor(name string) string {
+	words, _ := v.SayFor(name)
+	return words
 }
 
 // text is the letter for who reads no HTML.
 func (v *view) text(host string) string {
 	l := v.Letter
-	parts := []string{v.say("letter.lead"), "    " + l.Code}
+	parts := []string{v.sayFor("letter.lead"), "    " + l.Code}
 	if l.Until != "" {
 		parts = append(parts, v.say("letter.until"))
 	}
@@ -127,16 +136,16 @@ func (v *view) facts() string {
 }
 
 // Share warns of giving away what the letter has.
-func (v *view) Share() string { return v.byLink("letter.share") }
+func (v *view) Share() string { return v.say(v.byLink("letter.share")) }
 
 // NotYou is what to do for who did not ask.
-func (v *view) NotYou() string { return v.byLink("letter.not_you") }
+func (v *view) NotYou() string { return v.sayFor(v.byLink("letter.not_you")) }
 
 func (v *view) byLink(name string) string {
 	if v.Letter.Link == "" {
-		return v.say(name)
+		return name
 	}
-	return v.say(name + "_link")
+	return name + "_link"
 }
 
 // Start is the side on which lines begin.

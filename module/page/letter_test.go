@@ -54,6 +54,70 @@ Was this not you? Nobody gets in without this mail. To make its code worthless a
 	}
 }
 
+// TestLetterSaysWhatItsCodeIsFor to who did not ask, too.
+func TestLetterSaysWhatItsCodeIsFor(t *testing.T) {
+	for f, want := range map[CodeFor]struct{ subject, heading, lead, notYou, noLink string }{
+		ForAddress: {
+			"048291 is your code to confirm your address at Acme Intranet (app.example.com)", "Use this address for Acme Intranet?",
+			"Somebody wants to use this address for an account at app.example.com. If that is you, type this code where you began:",
+			"Was this not you? Without this mail nobody can use your address there. To make its code worthless at once, open the link and say so.",
+			"Was this not you? Then do nothing: without this mail nobody can use your address there.",
+		},
+		ForAgain: {
+			"048291 is your code to confirm that it is you at Acme Intranet (app.example.com)", "Is it really you?",
+			"Somebody who is signed in as you at app.example.com has to show that it is really you. If it is, type this code where you began:",
+			"Was this not you? Then somebody else is signed in as you. Without this mail they get no further. To make its code worthless at once, open the link and say so. Then end all other sessions on your account page.",
+			"Was this not you? Then somebody else is signed in as you. Without this mail they get no further. End all other sessions on your account page.",
+		},
+	} {
+		l := purposeLetter(f)
+		got := (&Pages{Title: "Acme Intranet"}).CodeLetter(l)
+		root := parsed(t, got.HTML)
+		if got.Subject != want.subject || text(elements(root, "h1")[0]) != want.heading || text(elements(root, "a")[0]) != "Continue" {
+			t.Errorf("%s: subject %q, heading %q, button %q", f, got.Subject, text(elements(root, "h1")[0]), text(elements(root, "a")[0]))
+		}
+		shown := text(elements(root, "body")[0])
+		for _, said := range []string{want.lead, want.notYou} {
+			if !strings.Contains(got.Text, said) || !strings.Contains(shown, said) {
+				t.Errorf("%s: no %q in %s", f, said, got.Text)
+			}
+		}
+		if speaksOfSigningIn.MatchString(got.Subject + got.Text + shown) {
+			t.Errorf("%s speaks of signing in: %s", f, got.Text)
+		}
+		l.Link = ""
+		if got := (&Pages{}).CodeLetter(l); !strings.Contains(got.Text, want.noLink) || !strings.HasSuffix(got.Subject, "app.example.com") {
+			t.Errorf("%s without a link: %q, %s", f, got.Subject, got.Text)
+		}
+	}
+}
+
+// TestEveryLetterInEveryLanguage: none has a hole, and none says the same of two
+// purposes.
+func TestEveryLetterInEveryLanguage(t *testing.T) {
+	for _, l := range spoken.languages {
+		seen := map[string]CodeFor{}
+		for _, f := range codesFor {
+			for _, link := range []string{usualLetter.Link, ""} {
+				mail := purposeLetter(f)
+				mail.Link, mail.Language = link, l.Lang
+				got := (&Pages{Title: "Acme"}).CodeLetter(mail)
+				parts := strings.Split(got.Text, "\n\n")
+				whole := !slices.Contains(parts, "") && strings.Contains(got.Subject, "048291") && strings.Contains(got.Subject, "Acme") && boundCode.MatchString(got.Text)
+				if err := balanced(got.HTML); err != "" || !whole || strings.ContainsAny(got.Subject+got.Text, "{}") {
+					t.Errorf("%s for %q: %s %q\n%s", l.Lang, f, err, got.Subject, got.Text)
+				}
+				for _, said := range []string{got.Subject, parts[0], parts[len(parts)-2], text(elements(parsed(t, got.HTML), "h1")[0])} {
+					if other, ok := seen[said]; ok && other != f {
+						t.Errorf("%s says %q for %q and %q", l.Lang, said, other, f)
+					}
+					seen[said] = f
+				}
+			}
+		}
+	}
+}
+
 func TestLetterLeavesOutWhatThereIsNot(t *testing.T) {
 	got := (&Pages{}).CodeLetter(CodeLetter{Code: "048291", Host: "app.example.com"})
 	if got.Subject != "048291 is your code for app.example.com" {
@@ -96,7 +160,7 @@ func TestNoStrangersWordsInALetter(t *testing.T) {
 		"\u202emoc.elpmaxe", "app.example.com #111111\n@app.example.com", "http://evil.example",
 	} {
 		l := usualLetter
-		l.Host, l.Device, l.Language = evil, evil, evil
+		l.Host, l.Device, l.Language, l.For = evil, evil, evil, CodeFor(evil)
 		got := (&Pages{}).CodeLetter(l)
 		for part, said := range map[string]string{"subject": got.Subject, "text": got.Text, "HTML": got.HTML} {
 			if strings.Contains(said, evil) || strings.Contains(said, "evil") || strings.Contains(said, "5550100") || strings.Contains(said, "Bcc") {
@@ -132,6 +196,18 @@ func TestTitleCannotBeginAHeader(t *testing.T) {
 	}
 	if len(elements(parsed(t, got.HTML), "b")) != 0 {
 		t.Errorf("the title is markup: %s", got.HTML)
+	}
+}
+
+// TestLetterPromisesNoSignInWhereItsLinkGivesNone: elsewhere than where it was
+// asked for, the link of any other code shows the code at most.
+func TestLetterPromisesNoSignInWhereItsLinkGivesNone(t *testing.T) {
+	for _, f := range []CodeFor{ForAddress, ForAgain} {
+		l := purposeLetter(f)
+		l.Mode = ModeAllow
+		if got := (&Pages{}).CodeLetter(l); !strings.Contains(got.Text, "in the browser where you began, use this link") {
+			t.Errorf("%s: %s", f, got.Text)
+		}
 	}
 }
 
@@ -195,7 +271,7 @@ func TestLetterIsInTheAskersLanguage(t *testing.T) {
 }
 
 func TestLetterIsWellFormed(t *testing.T) {
-	for _, l := range []CodeLetter{usualLetter, {Code: "1", Host: "a"}} {
+	for _, l := range []CodeLetter{usualLetter, {For: ForAgain}, {Code: "1", Host: "a"}} {
 		if err := balanced((&Pages{Title: plain.site}).CodeLetter(l).HTML); err != "" {
 			t.Error(err)
 		}
@@ -212,6 +288,8 @@ func TestLetterInChromium(t *testing.T) {
 	}
 	pages := []drawn{
 		mailed("letter", &Pages{Title: plain.site}, usualLetter),
+		mailed("letter-address", &Pages{Title: plain.site}, purposeLetter(ForAddress)),
+		mailed("letter-again", &Pages{Title: plain.site}, purposeLetter(ForAgain)),
 		mailed("letter-branded", branded, CodeLetter{Code: "0482915837", Host: "app.example.com"}),
 		mailed("letter-long", &Pages{Title: strings.Repeat("wonderfullylong", 8)}, usualLetter),
 		mailed("letter-rtl", &Pages{Title: plain.site, Language: "ar", spoken: mirrored(t)}, usualLetter),
@@ -227,6 +305,12 @@ func TestLetterInChromium(t *testing.T) {
 			b.photograph(t, p.name, l)
 		}
 	}
+}
+
+func purposeLetter(f CodeFor) CodeLetter {
+	l := usualLetter
+	l.For = f
+	return l
 }
 
 func mailed(name string, p *Pages, l CodeLetter) drawn {

@@ -95,12 +95,34 @@ func everyPage(p *Pages, t texts) []drawn {
 		{"bounce", 200, func(w http.ResponseWriter, r *http.Request) { p.Bounce(w, r, "/nothing") }},
 	}
 	pages = append(pages, everyQuestion(p, t)...)
+	pages = append(pages, everyOtherCode(p, t)...)
 	for kind, status := range kindStatus {
 		pages = append(pages, drawn{"trouble-" + string(kind), status, func(w http.ResponseWriter, r *http.Request) {
 			p.Trouble(w, r, Trouble{Kind: kind, Provider: t.provider, Retry: t.address, RequestID: t.request})
 		}})
 	}
 	return append(pages, ownPages(p, t)...)
+}
+
+// everyOtherCode is the pages of codes that are not to sign in.
+func everyOtherCode(p *Pages, t texts) (pages []drawn) {
+	for _, f := range []CodeFor{ForAddress, ForAgain} {
+		pages = append(pages,
+			drawn{"enter-code-" + string(f), 200, func(w http.ResponseWriter, r *http.Request) {
+				p.EnterCode(w, r, EnterCode{For: f, Address: t.email, Digits: 6, Minutes: 10, Link: true, Again: t.address, At: "/.login/confirm"})
+			}},
+			drawn{"follow-link-" + string(f), 200, func(w http.ResponseWriter, r *http.Request) {
+				p.FollowLink(w, r, FollowLink{For: f, Token: t.request})
+			}},
+			drawn{"stopped-" + string(f), 200, func(w http.ResponseWriter, r *http.Request) { p.Stopped(w, r, Stopped{f}) }},
+		)
+		for _, mode := range []string{ModeCode, ModeMatch} {
+			o := elsewhere(t, mode)
+			o.For = f
+			pages = append(pages, drawn{"other-device-" + mode + "-" + string(f), 200, func(w http.ResponseWriter, r *http.Request) { p.OtherDevice(w, r, o) }})
+		}
+	}
+	return pages
 }
 
 // elsewhere is a link opened in another browser.

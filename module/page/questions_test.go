@@ -53,9 +53,6 @@ func everyQuestion(p *Pages, t texts) []drawn {
 		{"declined-signed-in", 200, func(w http.ResponseWriter, r *http.Request) {
 			p.Declined(w, r, Declined{Again: "/.login/account", Home: "/", SignedIn: true})
 		}},
-		{"enter-code-confirm", 200, func(w http.ResponseWriter, r *http.Request) {
-			p.EnterCode(w, r, EnterCode{Address: t.email, Digits: 6, Minutes: 10, Again: t.address, At: "/.login/confirm"})
-		}},
 	}
 }
 
@@ -275,10 +272,12 @@ func TestCodePageGoesOnlyToAPathOfThisSite(t *testing.T) {
 
 // TestCodeForAnythingElseDoesNotSaySignIn, on the button or on the way back.
 func TestCodeForAnythingElseDoesNotSaySignIn(t *testing.T) {
-	for at, want := range map[string][2]string{"": {"Sign in", "Use another address"}, "/.login/confirm": {"Continue", "Go back"}} {
-		root := parsed(t, ask("GET", func(w http.ResponseWriter, r *http.Request) { (&Pages{}).EnterCode(w, r, EnterCode{Digits: 6, At: at}) }).Body.String())
+	for f, want := range map[CodeFor][2]string{
+		ForSignIn: {"Sign in", "Use another address"}, "?": {"Sign in", "Use another address"}, ForAddress: {"Continue", "Go back"}, ForAgain: {"Continue", "Go back"},
+	} {
+		root := parsed(t, ask("GET", func(w http.ResponseWriter, r *http.Request) { (&Pages{}).EnterCode(w, r, EnterCode{For: f, Digits: 6}) }).Body.String())
 		if button, link := text(elements(root, "button")[0]), text(elements(root, "a")[0]); button != want[0] || link != want[1] {
-			t.Errorf("%q: %q, %q", at, button, link)
+			t.Errorf("%q: %q, %q", f, button, link)
 		}
 	}
 }

@@ -55,22 +55,31 @@ func (p *Pages) sampleChoices() (pages []http.HandlerFunc) {
 }
 
 func (p *Pages) sampleCodes() []http.HandlerFunc {
+	pages := []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) { p.Approved(w, r, Approved{}) }}
+	for _, f := range codesFor {
+		pages = append(pages, p.sampleCode(f)...)
+	}
+	return pages
+}
+
+var codesFor = []CodeFor{ForSignIn, ForAddress, ForAgain}
+
+func (p *Pages) sampleCode(f CodeFor) []http.HandlerFunc {
 	pages := []http.HandlerFunc{
 		func(w http.ResponseWriter, r *http.Request) {
-			p.FollowLink(w, r, FollowLink{Token: "token", Auto: true})
+			p.FollowLink(w, r, FollowLink{For: f, Token: "token", Auto: true})
 		},
-		func(w http.ResponseWriter, r *http.Request) { p.Stopped(w, r, Stopped{}) },
-		func(w http.ResponseWriter, r *http.Request) { p.Approved(w, r, Approved{}) },
+		func(w http.ResponseWriter, r *http.Request) { p.Stopped(w, r, Stopped{f}) },
 	}
 	for _, e := range []EnterCode{
-		{Address: "ada@example.com", Digits: 6, Minutes: 10, Number: "42", Link: true, ResendIn: time.Minute, Resent: true},
-		{Address: "ada@example.com", Digits: 6, Wrong: true, Left: 1, ResendIn: -1},
+		{For: f, Address: "ada@example.com", Digits: 6, Minutes: 10, Number: "42", Link: true, ResendIn: time.Minute, Resent: true},
+		{For: f, Address: "ada@example.com", Digits: 6, Wrong: true, Left: 1, ResendIn: -1},
 	} {
 		pages = append(pages, func(w http.ResponseWriter, r *http.Request) { p.EnterCode(w, r, e) })
 	}
 	for _, mode := range []string{ModeCode, ModeMatch, ModeAllow} {
 		o := OtherDevice{
-			Token: "token", Mode: mode, Code: "123456", Numbers: []string{"12", "34", "56"},
+			For: f, Token: "token", Mode: mode, Code: "123456", Numbers: []string{"12", "34", "56"},
 			Device: "Firefox on Linux", Place: "192.0.2.0/24", At: sampleTime,
 		}
 		pages = append(pages, func(w http.ResponseWriter, r *http.Request) { p.OtherDevice(w, r, o) })
@@ -107,6 +116,15 @@ func (p *Pages) sampleQuestions() []http.HandlerFunc {
 		func(w http.ResponseWriter, r *http.Request) {
 			p.Declined(w, r, Declined{Again: "/", Home: "/", SignedIn: true})
 		},
+	}
+}
+
+// sampleLetters writes a letter for each thing that a code is for.
+func (p *Pages) sampleLetters() {
+	for _, f := range codesFor {
+		l := sampleLetter
+		l.For = f
+		p.CodeLetter(l)
 	}
 }
 

@@ -44,6 +44,7 @@ type view struct {
 
 	StillIn, AtProvider bool
 
+	For    CodeFor
 	Email  *EmailForm
 	Enter  *EnterCode
 	Follow *FollowLink
