@@ -52,7 +52,7 @@ type outcome struct {
 // admit lets in whom a provider has sent back with a profile.
 func (p *portal) admit(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider, attempt *signin.Attempt, profile guest.Profile) error {
 	waiting := &pending.Pending{
-		Kind: pending.Arrival, Scope: v.scope, Begun: p.gate.now().UTC(), Return: attempt.Return,
+		Kind: pending.Arrival, Scope: v.scope, Site: v.origin.hostPort, Begun: p.gate.now().UTC(), Return: attempt.Return,
 		Provider: provider.Traits().Name, Profile: profile,
 	}
 	if attempt.For == signin.ToLink {
@@ -256,8 +256,10 @@ func (a *arrival) inquiry(r *http.Request, v *visit) *inquiry {
 func (i *inquiry) may(d identity.Decision, now time.Time) bool {
 	asserted := strings.HasPrefix(d.Row, "D")
 	switch {
-	case !asserted && !strings.HasPrefix(d.Row, "E"), i.counted:
-		return !i.counted || i.allowed
+	case i.counted:
+		return i.allowed
+	case !asserted && !strings.HasPrefix(d.Row, "E"): // the address decided nothing
+		return true
 	case d.Why == nil && d.Needs == identity.Nothing:
 		return i.kept || !i.house.collisions.SpentKey(i.account, now) && !(asserted && i.house.inquiries.Spent(i.network, now))
 	}

@@ -595,7 +595,7 @@ func (p *portal) proven(w http.ResponseWriter, r *http.Request, v *visit, proof 
 		return p.outdated(w, r, v, "/") // by a reload
 	}
 	return p.comeIn(w, r, v, p.arrivingByMail(r, v, &pending.Pending{
-		Kind: pending.Mailed, Scope: v.scope, Begun: p.gate.now().UTC(), Return: p.wanted(proof.Return), Email: proof.Email,
+		Kind: pending.Mailed, Scope: v.scope, Site: v.origin.hostPort, Begun: p.gate.now().UTC(), Return: p.wanted(proof.Return), Email: proof.Email,
 	}, pending.NewID()))
 }
 

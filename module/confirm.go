@@ -45,6 +45,9 @@ func (p *portal) waitingHere(r *http.Request, v *visit) (*waiting, error) {
 	found := &waiting{id: id}
 	err = house.store.View(r.Context(), func(tx guest.Tx) (err error) {
 		found.Pending, err = pending.Read(tx, house.ring, id, v.scope, p.gate.now())
+		if err == nil && found.Site != v.origin.hostPort {
+			return pending.ErrGone
+		}
 		return err
 	})
 	return found, err
@@ -91,9 +94,9 @@ func (p *portal) preview(r *http.Request, v *visit, waits *waiting) (d identity.
 	err = v.house.store.View(r.Context(), func(tx guest.Tx) (err error) {
 		switch waits.Kind {
 		case pending.Arrival:
-			provider, err := p.cameFrom(v, waits.Pending)
-			if err != nil {
-				return err
+			provider, gone := p.cameFrom(v, waits.Pending)
+			if gone != nil {
+				return gone
 			}
 			d, about, err = identity.Preview(tx, p.arrivalOf(v, provider, waits.Pending, p.gate.now()))
 		case pending.Mailed:

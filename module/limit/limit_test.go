@@ -28,6 +28,24 @@ func TestBurstThenOneAtATime(t *testing.T) {
 	}
 }
 
+func TestSpentSaysSoAndCountsNothing(t *testing.T) {
+	l := limit.Limit{Burst: 1, Every: time.Second}
+	for range 3 {
+		if l.Spent("192.0.2.1", noon) || l.SpentKey("an account of sixteen", noon) {
+			t.Fatal("asking has counted")
+		}
+	}
+	if !l.Allow("192.0.2.1", noon) || !l.AllowKey("an account of sixteen", noon) {
+		t.Fatal("the first is refused")
+	}
+	if !l.Spent("192.0.2.1", noon) || !l.SpentKey("an account of sixteen", noon) || l.SpentKey("another account of more", noon) {
+		t.Error("what is spent is not told, or told of another")
+	}
+	if l.Spent("192.0.2.1", noon.Add(time.Second)) {
+		t.Error("still spent where one more is let through")
+	}
+}
+
 func TestNetworkIsWhatOneCustomerHas(t *testing.T) {
 	same := [][2]string{
 		{"192.0.2.1", "192.0.2.1:443"}, {"192.0.2.1", "::ffff:192.0.2.1"},
