@@ -117,9 +117,7 @@ func (p *portal) showAccount(w http.ResponseWriter, r *http.Request, v *visit, a
 	a.Person, a.Since, a.MayRename = page.Account{Name: h.user.Name, Email: string(h.user.Email)}, h.user.Created, true
 	a.MayAdd, a.Fresh = p.gate.settings.post != nil, p.isFresh(v)
 	a.Data, a.Apps = p.base+"/account/download", p.gate.app.openTo(r, v.live)
-	for _, way := range p.ways(nil) {
-		a.Connect = append(a.Connect, way)
-	}
+	a.Connect = p.ways(nil)
 	p.listWaysIn(&a, v, h)
 	for _, s := range h.sessions {
 		a.Sessions = append(a.Sessions, page.AccountSession{
@@ -281,6 +279,7 @@ func (p *portal) attach(w http.ResponseWriter, mime, name string) {
 	h["Content-Disposition"] = []string{`attachment; filename="` + name + `"`}
 	h["Cache-Control"] = noStore
 	h["X-Content-Type-Options"] = []string{"nosniff"}
+	h["Cross-Origin-Resource-Policy"] = []string{"same-origin"}
 }
 
 // download is all that is kept of a person, for them (GDPR article 20). It holds

@@ -245,7 +245,8 @@ func (p *portal) rename(w http.ResponseWriter, r *http.Request, v *visit, name s
 }
 
 // askForAddress mails a code to an address that somebody wants to add. Whether
-// it is another's is said only once they have proven it.
+// it is another's is said only once they have proven it. Being signed in makes
+// nobody its friend: they could have anybody mailed.
 func (p *portal) askForAddress(w http.ResponseWriter, r *http.Request, v *visit, typed string) error {
 	if p.gate.settings.post == nil {
 		return p.trouble(w, r, v, trouble{kind: page.BadRequest})
@@ -258,9 +259,9 @@ func (p *portal) askForAddress(w http.ResponseWriter, r *http.Request, v *visit,
 		return p.showAccount(w, r, v, page.AccountPage{Problem: page.ProblemBadAddress, Value: typed})
 	}
 	waits := &waiting{id: pending.NewID(), Pending: &pending.Pending{
-		Kind: pending.Address, Scope: v.scope, Begun: p.gate.now().UTC(), Return: p.accountURL(""), Email: email, User: v.live.User,
+		Kind: pending.Address, Scope: v.scope, Site: v.origin.hostPort, Begun: p.gate.now().UTC(), Return: p.accountURL(""), Email: email, User: v.live.User,
 	}}
-	return p.beginProof(w, r, v, waits, challenge.Ask{Purpose: challenge.Change, Email: email, Familiar: true})
+	return p.beginProof(w, r, v, waits, challenge.Ask{Purpose: challenge.Change, Email: email, Familiar: p.isFriend(v, email)})
 }
 
 // addAddress adds an address that was proven to whoever asked for it.
@@ -352,10 +353,20 @@ func (p *portal) signInAgain(w http.ResponseWriter, r *http.Request, v *visit, f
 		return p.trouble(w, r, v, strangePort(v))
 	}
 	waits := &waiting{id: pending.NewID(), Pending: &pending.Pending{
-		Kind: pending.Again, Scope: v.scope, Begun: p.gate.now().UTC(), Return: to, Email: email, User: v.live.User,
-		Then: cookieOf(v, v.waits()),
+		Kind: pending.Again, Scope: v.scope, Site: v.origin.hostPort, Begun: p.gate.now().UTC(), Return: to, Email: email, User: v.live.User,
+		Then: v.waitsFor(),
 	}}
 	return p.beginProof(w, r, v, waits, challenge.Ask{Purpose: challenge.StepUp, Email: email, Familiar: true})
+}
+
+// waitsFor is the question that waits in this browser, empty: none. Whatever else
+// its cookie holds is not for us to keep.
+func (v *visit) waitsFor() string {
+	id, ok := pending.ParseID(cookieOf(v, v.waits()))
+	if !ok {
+		return ""
+	}
+	return id.Text()
 }
 
 // cameBack takes the answer of a provider to what was begun by somebody signed

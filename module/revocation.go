@@ -145,9 +145,8 @@ func dueRevocations(tx guest.Tx, now time.Time) (due []dueRevocation, err error)
 	return due, errors.Join(err, scanned)
 }
 
-// revokeDue tells providers what is to be told now.
-func (a *App) revokeDue(ctx context.Context, h *house) error {
-	now := time.Now()
+// revokeDue tells providers what is to be told by now.
+func (a *App) revokeDue(ctx context.Context, h *house, now time.Time) error {
 	var due []dueRevocation
 	err := h.store.View(ctx, func(tx guest.Tx) (err error) {
 		due, err = dueRevocations(tx, now)
@@ -171,7 +170,7 @@ func (a *App) revokeOne(ctx context.Context, h *house, one dueRevocation, now ti
 		}
 		next := one.revocation
 		next.Tries++
-		return next.write(tx, now.Add(min(firstRetry<<min(next.Tries, 12), lastRetry)))
+		return next.write(tx, now.Add(min(firstRetry<<min(one.Tries, 12), lastRetry)))
 	})
 }
 
@@ -216,7 +215,7 @@ func (a *App) housework(ctx context.Context) {
 	defer ticker.Stop()
 	for {
 		if h, err := a.door.enter(); err == nil {
-			err = errors.Join(a.revokeDue(ctx, h), a.eraseDue(ctx, h))
+			err = errors.Join(a.revokeDue(ctx, h, time.Now()), a.eraseDue(ctx, h))
 			if err != nil && ctx.Err() == nil {
 				a.log.Error("revoking grants and erasing accounts", zap.Error(err))
 			}

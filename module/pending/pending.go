@@ -44,8 +44,10 @@ const (
 type Pending struct {
 	// Kind is what waits.
 	Kind Kind `json:"kind"`
-	// Scope is the site. Elsewhere there is nothing.
+	// Scope is what its cookie is bound to, Site the host that asked: of sites
+	// that share a cookie each has rules of its own. Elsewhere there is nothing.
 	Scope string `json:"scope"`
+	Site  string `json:"site"` // with its port, if it shows
 	// Begun is when, Return where to in the end.
 	Begun  time.Time `json:"begun"`
 	Return string    `json:"return"` // a clean relative address
@@ -91,8 +93,8 @@ func (ID) GoString() string { return "[pending]" }
 // ParseID reads what Text wrote. There is one spelling of each id.
 func ParseID(s string) (id ID, ok bool) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || len(raw) != len(id) {
-		return id, false
+	if err != nil || len(raw) != len(id) || ID(raw).Text() != s {
+		return id, false // the decoder skips line ends
 	}
 	return ID(raw), true
 }
