@@ -225,13 +225,18 @@ func (c *Caddy) awaitReady() {
 
 var secureSite = regexp.MustCompile(`https://([\w.-]+):\{\$(PORT2?)\}`)
 
+// certified is how long a certificate may take. At its first start Caddy tidies
+// its storage, and now and then removes the folder that it is about to put a
+// certificate into; it tries again after a minute.
+const certified = 2 * time.Minute
+
 // awaitCertificates waits for the sites written as https://name:{$PORT}:
 // Caddy makes their certificates while it serves already.
 func (c *Caddy) awaitCertificates() {
 	c.t.Helper()
 	ports := map[string]int{"PORT": c.Port, "PORT2": c.Port2}
 	for _, site := range secureSite.FindAllStringSubmatch(c.caddyfile, -1) {
-		Eventually(c.t, patience, "a certificate for "+site[1], func() bool {
+		Eventually(c.t, certified, "a certificate for "+site[1], func() bool {
 			conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[site[2]]),
 				&tls.Config{ServerName: site[1], InsecureSkipVerify: true})
 			if err != nil {
