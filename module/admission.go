@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddy-login/caddy-login/module/activity"
 	"github.com/caddy-login/caddy-login/module/challenge"
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/identity"
@@ -47,6 +48,7 @@ type outcome struct {
 	begun    *session.Session
 	asked    bool
 	refused  error
+	undo     wayBack // of an account that was connected
 }
 
 // admit lets in whom a provider has sent back with a profile.
@@ -135,6 +137,7 @@ func (p *portal) comeIn(w http.ResponseWriter, r *http.Request, v *visit, a arri
 	case out.refused != nil:
 		return p.refuseArrival(w, r, v, a, out)
 	case out.asked:
+		countQuestion(out.admitted.Needs)
 		v.set(w, v.waits(), a.id.Text(), pending.Life)
 		return p.seeOther(w, p.base+"/confirm")
 	}
@@ -144,11 +147,9 @@ func (p *portal) comeIn(w http.ResponseWriter, r *http.Request, v *visit, a arri
 // settle is the transaction of comeIn.
 func (p *portal) settle(tx guest.Tx, r *http.Request, v *visit, a arrival, ticket session.Ticket, asks *inquiry) (out outcome, err error) {
 	at := p.gate.now()
-	if v.live != nil {
-		// Who is signed in decides, and may have been signed out a moment ago.
-		if lives, err := v.house.sessions.Lives(tx, v.live.Key, at); err != nil || !lives {
-			return out, cmp.Or(err, session.ErrNone)
-		}
+	before, err := p.lives(tx, v, at)
+	if err != nil {
+		return out, err
 	}
 	out.admitted, err = a.admit(tx, at)
 	switch {
@@ -167,6 +168,12 @@ func (p *portal) settle(tx guest.Tx, r *http.Request, v *visit, a arrival, ticke
 		return out, err
 	}
 	if out.connects(v) {
+		if before == nil {
+			return out, identity.ErrTooMany
+		}
+		if out.undo, err = keepUndo(tx, before); err != nil {
+			return out, err
+		}
 		out.begun, err = v.house.sessions.Rotate(tx, ticket, v.live.Key, at)
 	} else {
 		begin := a.begin(out.admitted.Person)
@@ -177,6 +184,22 @@ func (p *portal) settle(tx guest.Tx, r *http.Request, v *visit, a arrival, ticke
 		return out, err
 	}
 	return out, p.noteArrival(tx, r, v, a, out)
+}
+
+// lives makes sure that who is signed in still is, since that decides: they may
+// have been signed out a moment ago. It takes down how their ways in are.
+func (p *portal) lives(tx guest.Tx, v *visit, at time.Time) (*identity.Undo, error) {
+	if v.live == nil {
+		return nil, nil
+	}
+	if lives, err := v.house.sessions.Lives(tx, v.live.Key, at); err != nil || !lives {
+		return nil, cmp.Or(err, session.ErrNone)
+	}
+	before, err := identity.Before(tx, v.live.User, string(activity.Linked), "", at)
+	if errors.Is(err, identity.ErrTooMany) {
+		return nil, nil // what connects fails for it, and nothing else
+	}
+	return before, err
 }
 
 func (a *arrival) spend(tx guest.Tx) error {
@@ -420,7 +443,7 @@ func (p *portal) trouble(w http.ResponseWriter, r *http.Request, v *visit, t tro
 		label, name = t.provider.Traits().Label, t.provider.Traits().Name
 	}
 	if t.outcome != "" {
-		logins.WithLabelValues(name, t.outcome).Inc()
+		countLogin(name, t.outcome)
 	}
 	told := t.outcome != "" || t.err != nil
 	if told && (!t.knock || p.gate.app.mayTell(r)) {
@@ -441,9 +464,19 @@ func (p *portal) trouble(w http.ResponseWriter, r *http.Request, v *visit, t tro
 
 // failure is what a provider could not do.
 func (p *portal) failure(provider guest.Method, back string, err error) trouble {
-	reason := guest.ReasonOf(err)
+	reason := reasonOf(err)
 	// Each reason is a page of that name.
 	return trouble{kind: page.Kind(reason), provider: provider, back: back, outcome: string(reason), err: err}
+}
+
+// reasonOf is guest.ReasonOf, from the closed set: a guest may invent others.
+func reasonOf(err error) guest.Reason {
+	switch reason := guest.ReasonOf(err); reason {
+	case guest.Cancelled, guest.Unavailable, guest.Untrusted, guest.NotAllowed:
+		return reason
+	default:
+		return guest.Refused
+	}
 }
 
 // notResumed is an answer that belongs to no attempt of this browser.

@@ -81,7 +81,13 @@ type altered struct {
 	begun *session.Session
 	ended []session.Ended
 	told  []identity.Email
-	undo  guest.Secret
+	undo  wayBack
+}
+
+// wayBack is how a change can be taken back: by the secret, and who gets it.
+type wayBack struct {
+	secret guest.Secret // empty: it can't be
+	to     []identity.Email
 }
 
 // alter makes a change in one transaction, in which the session gets a new id,
@@ -126,7 +132,11 @@ func (p *portal) writeChange(tx guest.Tx, r *http.Request, v *visit, a alteratio
 		if err := isHasty(tx, v.live.User, at); err != nil {
 			return out, err
 		}
-		if out.undo, err = keepUndo(tx, v.live.User, a.undo, a.address, at); err != nil {
+		before, err := identity.Before(tx, v.live.User, a.undo, a.address, at)
+		if err != nil {
+			return out, err
+		}
+		if out.undo, err = keepUndo(tx, before); err != nil {
 			return out, err
 		}
 	}
@@ -225,13 +235,9 @@ func problemOf(err error) page.AccountProblem {
 }
 
 // keepUndo keeps how the ways in were, for a mail's link.
-func keepUndo(tx guest.Tx, user identity.UserID, what string, email identity.Email, at time.Time) (guest.Secret, error) {
-	undo, err := identity.Before(tx, user, what, email, at)
-	if err != nil {
-		return "", err
-	}
-	secret := identity.NewUndoSecret(user)
-	return secret, undo.Keep(tx, secret)
+func keepUndo(tx guest.Tx, before *identity.Undo) (wayBack, error) {
+	kept := wayBack{secret: identity.NewUndoSecret(before.User), to: identity.Trustees(before.Addresses, before.At)}
+	return kept, before.Keep(tx, kept.secret)
 }
 
 func (p *portal) rename(w http.ResponseWriter, r *http.Request, v *visit, name string) error {
@@ -535,7 +541,7 @@ func (p *portal) beginDeletion(w http.ResponseWriter, r *http.Request, v *visit)
 	p.signOutAll(r, v, out.ended)
 	p.dropAll(w, v)
 	p.gate.app.changed(r, user.ID, activity.Entry{What: activity.DeletionBegun})
-	p.tell(r, v, out.told, "", page.Notice{Kind: page.NoticeDeletionBegun, Until: user.Deletes})
+	p.tell(r, v, out.told, wayBack{}, page.Notice{Kind: page.NoticeDeletionBegun, Until: user.Deletes})
 	p.pages.Deleting(w, r, page.Deleting{Deletes: user.Deletes, Home: p.signInURL("/")})
 	return nil
 }
@@ -633,7 +639,7 @@ func (p *portal) takeBack(w http.ResponseWriter, r *http.Request, v *visit, secr
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
 	p.gate.app.changed(r, undo.User, activity.Entry{What: activity.Reverted})
-	p.tell(r, v, told, "", page.Notice{Kind: page.NoticeReverted})
+	p.tell(r, v, told, wayBack{}, page.Notice{Kind: page.NoticeReverted})
 	p.pages.Reverted(w, r, page.Reverted{Home: p.signInURL("/")})
 	return nil
 }

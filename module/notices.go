@@ -133,12 +133,12 @@ func (p *portal) tellArrival(r *http.Request, v *visit, a arrival, out outcome) 
 	default:
 		return
 	}
-	p.tell(r, v, p.provenOf(r, v, user.ID), "", notice)
+	p.tell(r, v, p.provenOf(r, v, user.ID), out.undo, notice)
 }
 
-// tell mails a notice to each of these addresses. undo is the secret of the link
-// that takes the change back; the address that is new does not get it.
-func (p *portal) tell(r *http.Request, v *visit, to []identity.Email, undo guest.Secret, n page.Notice) {
+// tell mails a notice to each of these addresses, and with it, to some, the link
+// that takes the change back.
+func (p *portal) tell(r *http.Request, v *visit, to []identity.Email, back wayBack, n page.Notice) {
 	if p.gate.settings.post == nil || n.Kind == "" || !v.servesPort(r) {
 		return
 	}
@@ -149,8 +149,8 @@ func (p *portal) tell(r *http.Request, v *visit, to []identity.Email, undo guest
 	for _, email := range to {
 		letter := n
 		letter.To = string(email)
-		if undo != "" {
-			letter.Revert = v.origin.String() + p.base + "/account/revert?t=" + url.QueryEscape(string(undo))
+		if slices.Contains(back.to, email) {
+			letter.Revert = v.origin.String() + p.base + "/account/revert?t=" + url.QueryEscape(string(back.secret))
 			letter.Until = at.Add(identity.Undoable)
 		}
 		message := p.pages.NoticeLetter(letter)

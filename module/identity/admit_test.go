@@ -232,10 +232,10 @@ func (d *draw) check(t *testing.T, before shelf, got Admitted, want Decision) {
 
 func (d *draw) checkAddress(t *testing.T, before shelf, read *Person, want Decision) {
 	t.Helper()
-	key := string(identifierKind.Key(string(wanted)))
+	key := identifierKind.Key(string(wanted))
 	user := &read.User
 	if !want.Identifier {
-		if !bytes.Equal(before[key], d.shelf[key]) {
+		if !bytes.Equal(before[string(key)], d.shelf[string(key)]) {
 			t.Error("the address went to somebody")
 		}
 		if want.Do == Create && (user.Email != "" || !user.SessionsFrom.IsZero()) {
@@ -258,4 +258,116 @@ func (d *draw) checkAddress(t *testing.T, before shelf, read *Person, want Decis
 	if want.Do != Create && !user.SessionsFrom.Equal(drawnAt) {
 		t.Errorf("sessions from %s", user.SessionsFrom)
 	}
+}
+
+var errTorn = errors.New("the disk is torn")
+
+// torn is a shelf on which one read or write fails.
+type torn struct {
+	shelf
+	left int // until then all goes well
+}
+
+func (s *torn) tears() bool {
+	s.left--
+	return s.left == -1
+}
+
+func (s *torn) Get(key []byte) ([]byte, error) {
+	if s.tears() {
+		return nil, errTorn
+	}
+	return s.shelf.Get(key)
+}
+
+func (s *torn) Put(key, value []byte, expires time.Time) error {
+	if s.tears() {
+		return errTorn
+	}
+	return s.shelf.Put(key, value, expires)
+}
+
+func (s *torn) Delete(key []byte) error {
+	if s.tears() {
+		return errTorn
+	}
+	return s.shelf.Delete(key)
+}
+
+func (s *torn) Scan(prefix, from []byte, limit int, fn func(key, value []byte) bool) error {
+	if s.tears() {
+		return errTorn
+	}
+	return s.shelf.Scan(prefix, from, limit, fn)
+}
+
+// whereverItTears runs fn with the first, the second and every other read and
+// write failing, until none is left to fail.
+func whereverItTears(t *testing.T, s shelf, fn func(tx guest.Tx) error) {
+	t.Helper()
+	for n := range 200 {
+		tx := &torn{shelf: maps.Clone(s), left: n}
+		err := fn(tx)
+		if tx.left >= 0 {
+			return
+		}
+		if !errors.Is(err, errTorn) || IsRefusal(err) {
+			t.Fatalf("with the %dth torn: %v", n+1, err)
+		}
+	}
+	t.Fatal("it never ends")
+}
+
+// What could not be read decides nothing, and what was not written was not done.
+func TestTornStoreIsNoDecision(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	for i := range uint64(500) {
+		d := drawOne(t, rand.New(rand.NewPCG(seed, i)))
+		whereverItTears(t, d.shelf, func(tx guest.Tx) error { return orRefused(Admit(tx, d.arrival)) })
+		p := Proof{Method: "email", Email: wanted, SignUp: d.arrival.SignUp, Here: d.arrival.Here, Said: d.arrival.Said, At: drawnAt}
+		whereverItTears(t, d.shelf, func(tx guest.Tx) error { return orRefused(AdmitProof(tx, p)) })
+		whereverItTears(t, d.shelf, func(tx guest.Tx) error { _, err := HolderOrStandIn(tx, wanted); return err })
+		whereverItTears(t, d.shelf, func(tx guest.Tx) error { _, err := MayProve(tx, wanted, d.arrival.SignUp); return err })
+		whereverItTears(t, d.shelf, func(tx guest.Tx) error { _, err := OwnerOf(tx, "corp", d.arrival.Profile); return err })
+	}
+}
+
+// orRefused has a refusal be no failure.
+func orRefused(_ Admitted, err error) error {
+	if IsRefusal(err) {
+		return nil
+	}
+	return err
+}
+
+func TestTornStoreTakesNothingBack(t *testing.T) {
+	s := shelf{}
+	user := &User{ID: "ada", State: Active, Email: wanted}
+	account := Identity{Provider: "corp", Issuer: "https://id.example.com", Subject: "since", User: "ada", Linked: drawnAt.Add(time.Hour)}
+	err := errors.Join(
+		WriteUser(s, user),
+		identify(s, wanted, Identifier{User: "ada", Proven: drawnAt, By: ByMail}),
+		link(s, &Person{User: *user, Identity: account}),
+	)
+	undo, errBefore := Before(s, "ada", "changed", wanted, drawnAt)
+	secret := NewUndoSecret("ada")
+	if err := errors.Join(err, errBefore, undo.Keep(s, secret)); err != nil {
+		t.Fatal(err)
+	}
+	changed := *user
+	changed.Email = unwanted
+	err = errors.Join(forgetAddress(s, "ada", wanted), identify(s, unwanted, Identifier{User: "ada", Proven: drawnAt, By: ByMail}), WriteUser(s, &changed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	whereverItTears(t, s, func(tx guest.Tx) error { _, err := Before(tx, "ada", "changed", wanted, drawnAt); return err })
+	whereverItTears(t, s, func(tx guest.Tx) error { _, err := ReadUndo(tx, secret, drawnAt); return err })
+	whereverItTears(t, s, func(tx guest.Tx) error {
+		_, _, err := Revert(tx, secret, drawnAt)
+		if errors.Is(err, ErrOutdated) {
+			return errors.New("said to be outdated")
+		}
+		return err
+	})
 }

@@ -1,9 +1,10 @@
-// Package identity keeps the people: users, the accounts at providers that
-// are linked to them, and the addresses they have proven. It decides who a
-// newly arrived profile is.
+// Package identity keeps the people: users, the accounts at providers that are
+// linked to them, and the addresses they have proven. It decides who a newly
+// arrived profile is (decide.go), and lets a person and an operator change what
+// is kept of them.
 //
-// It never merges: an account that is not known yet becomes a new user, or,
-// where somebody already holds its address, nobody.
+// All of it happens in transactions of the caller's. What changes a user is told
+// to session.Sessions.ForgetUser afterwards.
 package identity
 
 import (

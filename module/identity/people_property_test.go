@@ -60,7 +60,7 @@ func (v *picture) add(key string, value []byte) error {
 		err := identity.IdentifierKind.Decode(value, &address)
 		v.identifiers[name] = address
 		return err
-	case "account", "address", "subject", "deletion":
+	case "account", "address", "subject", "deletion", "undo":
 		v.lists[key] = true
 	case "consent":
 		v.consents = append(v.consents, name)
@@ -105,7 +105,7 @@ func (p people) check() *picture {
 		}
 	}
 	for key := range v.lists {
-		if !right[key] && !v.isOfOneErased(key) {
+		if !right[key] && !v.isOfOneErased(key) && !strings.HasPrefix(key, "undo/") {
 			p.Errorf("an index lists %q", key)
 		}
 	}

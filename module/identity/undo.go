@@ -119,6 +119,30 @@ func undos(tx guest.Tx, id UserID) (map[string]*Undo, error) {
 	return kept, nil
 }
 
+// Trustees are those of a user's addresses that may take a change back: the ones
+// that were proven long enough ago that whoever put them there had time to be
+// found out, or else the oldest. An address that came with a theft gets no link,
+// also when its removal is what is told.
+func Trustees(addresses []Address, at time.Time) (trusted []Email) {
+	var oldest *Address
+	for i := range addresses {
+		a := &addresses[i]
+		if !a.IsProven() {
+			continue
+		}
+		if oldest == nil || a.Proven.Before(oldest.Proven) {
+			oldest = a
+		}
+		if at.Sub(a.Proven) >= Undoable {
+			trusted = append(trusted, a.Email)
+		}
+	}
+	if len(trusted) == 0 && oldest != nil {
+		trusted = []Email{oldest.Email}
+	}
+	return trusted
+}
+
 // Keep has Revert find u by a secret that NewUndoSecret made for its user.
 func (u *Undo) Keep(tx guest.Tx, secret guest.Secret) error {
 	return undoKind.Put(tx, undoKey(secret), u, u.Expires)

@@ -73,13 +73,13 @@ func (p *Pages) Deleting(w http.ResponseWriter, r *http.Request, d Deleting) {
 type RevertPage struct {
 	// Token is handed back as the form's field "token".
 	Token string
-	// Kind is what was changed: address_added, address_removed or
-	// primary_changed; Address is the one that it was about.
+	// Kind is what was changed: address_added, address_removed, primary_changed,
+	// or linked; Address is the one that it was about, empty: none.
 	Kind, Address string
 }
 
 // reverted are the changes that can be taken back.
-var reverted = []string{"address_added", "address_removed", "primary_changed"}
+var reverted = []string{"address_added", "address_removed", "primary_changed", "linked"}
 
 // Revert says what will be taken back and asks, with status 200: a mail scanner
 // follows links, too. Its form posts to Base+"/account/revert". A kind that is
@@ -90,7 +90,9 @@ func (p *Pages) Revert(w http.ResponseWriter, r *http.Request, c RevertPage) {
 		return
 	}
 	v := p.view(r, "revert")
-	v.Account = personOf(Account{Email: c.Address})
+	if c.Address != "" {
+		v.Account = personOf(Account{Email: c.Address})
+	}
 	v.What, v.Next = v.say("revert.what."+c.Kind), v.say("revert.next."+c.Kind)
 	v.Return = c.Token
 	v.write(w, r, http.StatusOK)

@@ -42,7 +42,7 @@ func newHouse(t testing.TB) *house {
 func (h *house) waiting() *pending.Pending {
 	now := h.clock.Now().UTC()
 	return &pending.Pending{
-		Kind: pending.Arrival, Scope: site, Begun: now, Return: "/where?to=1", Provider: "corp", Intent: identity.ToLink,
+		Kind: pending.Arrival, Scope: site, Site: "app.example.com", Begun: now, Return: "/where?to=1", Provider: "corp", Intent: identity.ToLink,
 		Profile: guest.Profile{
 			Issuer: "https://id.example.com", Subject: "subject of ada", Email: "ada@example.com", EmailTrust: guest.Verified,
 			Name: "Ada Lovelace", Groups: []string{"staff"}, IDToken: "the id token", Consent: "the consent",
@@ -291,7 +291,7 @@ func TestNothingThatWaitsIsReadInTheStore(t *testing.T) {
 	}
 	keys, values := h.records()
 	all := string(bytes.Join(append(keys, values...), nil))
-	for _, word := range []string{"ada", "Ada", "example", "corp", "subject", "token", "consent", "where", "staff", "arrival", string(id[:]), id.Text(), id.Mark()} {
+	for _, word := range []string{"app.", "ada", "Ada", "example", "corp", "subject", "token", "consent", "where", "staff", "arrival", string(id[:]), id.Text(), id.Mark()} {
 		if strings.Contains(all, word) {
 			t.Errorf("the store has %q", word)
 		}
