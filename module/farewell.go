@@ -70,13 +70,14 @@ func (p *portal) signOut(w http.ResponseWriter, r *http.Request, v *visit, to st
 		return p.trouble(w, r, v, trouble{kind: page.Unavailable, err: err})
 	}
 	for _, held := range all {
-		if err := v.house.sessions.End(r.Context(), held.Key); err != nil {
+		note := activity.Entry{What: activity.SignedOut, Provider: held.Provider}
+		err := v.house.sessions.EndWith(r.Context(), held.Key, func(tx guest.Tx) error {
+			return p.noteIn(tx, r, held.User, note, held.Handle)
+		})
+		if err != nil {
 			return p.trouble(w, r, v, trouble{kind: page.Unavailable, err: err})
 		}
 		p.gate.app.ended(r, held, "signed_out")
-		if err := p.noteNow(r, v.house, held.User, activity.Entry{What: activity.SignedOut, Provider: held.Provider, Session: held.Handle}); err != nil {
-			p.gate.app.complain(err, requestID(r))
-		}
 	}
 	p.dropAll(w, v)
 	if r.PostForm.Get("switch") != "" {

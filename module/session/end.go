@@ -23,11 +23,19 @@ type Ended struct {
 // after a restart either, and its streams are being closed. Ending an ended or
 // unknown one is no error.
 func (s *Sessions) End(ctx context.Context, key Key) error {
+	return s.EndWith(ctx, key, func(guest.Tx) error { return nil })
+}
+
+// EndWith is End with something else that is written in the same transaction: it
+// waits for the disk once.
+func (s *Sessions) EndWith(ctx context.Context, key Key, also func(guest.Tx) error) error {
 	err := s.store.Update(ctx, func(tx guest.Tx) error {
-		_, err := s.end(tx, key)
-		return err
+		if _, err := s.end(tx, key); err != nil && !errors.Is(err, guest.ErrNotFound) {
+			return err
+		}
+		return also(tx)
 	})
-	if err != nil && !errors.Is(err, guest.ErrNotFound) {
+	if err != nil {
 		return fmt.Errorf("ending session: %w", err)
 	}
 	s.Forget(key)

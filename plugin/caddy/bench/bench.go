@@ -65,7 +65,7 @@ func measure(s settings) (_ *results, err error) {
 		b.stop()
 		err = errors.Join(err, os.RemoveAll(b.dir))
 	}()
-	for _, part := range []func() error{b.prepare, b.allCores, b.oneCore, b.measureLogIns, b.measureFlood} {
+	for _, part := range []func() error{b.prepare, b.allCores, b.oneCore, b.measureLogIns, b.measureFlood, b.measureMultitude} {
 		if err := part(); err != nil {
 			return nil, err
 		}

@@ -25,9 +25,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestBenchRuns runs all of it, for moments: so that it can't rot unseen.
+// TestBenchRuns runs all of it but the multitude, for moments: so that it can't rot
+// unseen.
 func TestBenchRuns(t *testing.T) {
-	s, err := readSettings([]string{"-rounds", "1", "-seconds", "0.1", "-conns", "2", "-flood", "300"})
+	s, err := readSettings([]string{"-rounds", "1", "-seconds", "0.1", "-conns", "2", "-flood", "300", "-people", "0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +147,7 @@ func TestRatiosAreOfOneRound(t *testing.T) {
 
 func TestWrongFlagsAreRefused(t *testing.T) {
 	for _, args := range [][]string{
-		{"now"}, {"-rounds", "0"}, {"-seconds", "0"}, {"-conns", "151"}, {"-flood", "0"}, {"-url", "http://a"}, {"-url", "https://a", "-app", "b:1", "-cookie", "c=d"},
+		{"now"}, {"-rounds", "0"}, {"-seconds", "0"}, {"-conns", "151"}, {"-flood", "0"}, {"-people", "10"}, {"-url", "http://a"}, {"-url", "https://a", "-app", "b:1", "-cookie", "c=d"},
 	} {
 		if err := execute(args, io.Discard); err == nil {
 			t.Errorf("%q was taken", args)
@@ -174,7 +175,8 @@ func TestLessIsAMeasurement(t *testing.T) {
 }
 
 // TestWarmLogInMakesOneCallAndTwoUpdates: to spend the attempt, and to let the
-// person in. What the provider says of itself is fetched once. By email there is
+// person in. Signing out makes two, too: to end the session, and to write it down.
+// What the provider says of itself is fetched once. By email there is
 // one update more, to begin with, and no call.
 func TestWarmLogInMakesOneCallAndTwoUpdates(t *testing.T) {
 	r := measuredLogIns(t)
@@ -224,6 +226,37 @@ func measuredLogIns(t *testing.T) *logIns {
 		t.Error(fault)
 	}
 	return b.results.LogIns
+}
+
+// Each figure is of both towns, in each round, and the store was asked for no
+// more than is needed: else it is a fault.
+func TestMultitudeIsComparedWithAFew(t *testing.T) {
+	b := prepared(t, "-rounds", "2", "-conns", "3", "-seconds", "0.05", "-people", "2000")
+	b.crowds = t.TempDir()
+	if err := b.measureMultitude(); err != nil {
+		t.Fatal(err)
+	}
+	for _, fault := range b.results.Faults {
+		t.Error(fault)
+	}
+	m := b.results.Multitude
+	for _, row := range m.Rows {
+		if len(row.Many) == 0 || len(row.Many) != len(row.Few) {
+			t.Errorf("%s: %d figures of many, %d of few", row.Name, len(row.Many), len(row.Few))
+		}
+	}
+	b.results.judgeMultitude()
+	if len(b.results.Targets) != 4 {
+		t.Errorf("%d targets", len(b.results.Targets))
+	}
+	for _, target := range b.results.Targets {
+		if !target.Got.known() {
+			t.Errorf("%s was not measured", target.What)
+		}
+	}
+	if !m.Anew || m.People != 2000 || m.Sessions != 400 || m.Few != 400 || m.Saving == nil || m.Saving.Bytes == 0 {
+		t.Errorf("%+v", m)
+	}
 }
 
 func prepared(t *testing.T, args ...string) *bench {
@@ -368,7 +401,7 @@ func TestSignOutThatEndsNothingDoesNotCount(t *testing.T) {
 }
 
 func TestStoreCountsWhatBecameDurable(t *testing.T) {
-	store := countedStore{logintest.Store(t)}
+	store := countedStore{logintest.Store(t).(guest.Archive)}
 	write := func(end error) error {
 		return store.Update(context.Background(), func(tx guest.Tx) error {
 			_, err := tx.Get([]byte("bench/none"))

@@ -67,9 +67,13 @@ func answered(res *http.Response, err error) (*http.Response, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	text, err := readAll(res)
 	return res, text, err
+}
+
+func readAll(res *http.Response) ([]byte, error) {
+	defer res.Body.Close()
+	return io.ReadAll(io.LimitReader(res.Body, 1<<20))
 }
 
 // sentOn notes where an answer sends the browser: to an address that begins
@@ -94,7 +98,7 @@ func (c *caller) knock() error {
 	c.wanders = true
 	defer func() { c.wanders = false }()
 	res, text, err := c.send(http.MethodGet, "http://"+c.site.address+echoPath, nil)
-	return c.sentOn(c.site.issuer.Issuer, res, text, err)
+	return c.sentOn(c.site.issuer.URL, res, text, err)
 }
 
 // pick is the provider's part: the person says who they are.
@@ -155,7 +159,7 @@ func (c *caller) leave() error {
 	if err != nil {
 		return err
 	}
-	elsewhere := regexp.MustCompile(regexp.QuoteMeta(c.site.issuer.Issuer) + `/oauth/logout\?[^"'\s]+`)
+	elsewhere := regexp.MustCompile(regexp.QuoteMeta(c.site.issuer.URL) + `/oauth/logout\?[^"'\s]+`)
 	c.next = elsewhere.FindString(html.UnescapeString(string(text)))
 	if res.StatusCode != http.StatusOK || c.next == "" {
 		return fmt.Errorf("signing out answered %s %.300s", res.Status, text)

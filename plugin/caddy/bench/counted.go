@@ -71,14 +71,14 @@ func (c *counted) Open(env guest.Env) (guest.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return countedStore{store}, nil
+	return countedStore{store.(guest.Archive)}, nil
 }
 
-type countedStore struct{ guest.Store }
+type countedStore struct{ guest.Archive }
 
 func (s countedStore) View(ctx context.Context, fn func(guest.Tx) error) error {
 	t := tally{views: 1}
-	err := s.Store.View(ctx, func(tx guest.Tx) error { return fn(countedTx{tx, &t}) })
+	err := s.Archive.View(ctx, func(tx guest.Tx) error { return fn(countedTx{tx, &t}) })
 	t.count()
 	return err
 }
@@ -87,7 +87,7 @@ func (s countedStore) View(ctx context.Context, fn func(guest.Tx) error) error {
 // given up.
 func (s countedStore) Update(ctx context.Context, fn func(guest.Tx) error) error {
 	var t tally
-	err := s.Store.Update(ctx, func(tx guest.Tx) error {
+	err := s.Archive.Update(ctx, func(tx guest.Tx) error {
 		t = tally{updates: 1}
 		return fn(countedTx{tx, &t})
 	})
@@ -129,4 +129,5 @@ func (t countedTx) Scan(prefix, from []byte, limit int, fn func(key, value []byt
 var (
 	_ caddy.Module      = (*counted)(nil)
 	_ guest.StoreModule = (*counted)(nil)
+	_ guest.Archive     = countedStore{}
 )

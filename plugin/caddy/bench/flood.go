@@ -182,15 +182,18 @@ func (b *bench) floodAtOnce(f *flooded, r *flood) (err error) {
 	return err
 }
 
-func (f *flooded) holds() (h holding, err error) {
-	resident, anonymous := memory(f.proxy.cmd.Process.Pid)
+func (f *flooded) holds() (holding, error) { return holdingOf(f.proxy, f.store) }
+
+// holdingOf is what a proxy with a store in this directory holds.
+func holdingOf(p *proxy, store string) (h holding, err error) {
+	resident, anonymous := memory(p.cmd.Process.Pid)
 	h.weight = weight{float64(resident) / (1 << 20), float64(anonymous) / (1 << 20)}
 	var alive int64
-	if err := f.proxy.ask("/alive", struct{}{}, &alive); err != nil {
+	if err := p.ask("/alive", struct{}{}, &alive); err != nil {
 		return h, err
 	}
 	h.Alive = float64(alive) / (1 << 20)
-	bytes, err := lengthOfFiles(f.store)
+	bytes, err := lengthOfFiles(store)
 	h.Disk = float64(bytes) / (1 << 20)
 	return h, err
 }

@@ -52,7 +52,6 @@ http://localhost:{$PORT_LEAN} {
 			issuer {$ISSUER}
 			scopes openid profile email
 			groups groups
-			provider_logout off
 		}
 		role staff *@example.com
 		allow *@example.com
@@ -161,7 +160,8 @@ func (l *lobby) provide(secure *tls.Config) (*logintest.Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	issuer := &logintest.Issuer{Issuer: "http://" + listener.Addr().String()}
+	address := "http://" + listener.Addr().String()
+	issuer := &logintest.Issuer{Issuer: address, URL: address}
 	server := &http.Server{Handler: issuer, ReadHeaderTimeout: 10 * time.Second, TLSConfig: secure}
 	l.providers = append(l.providers, server)
 	if secure == nil {
@@ -169,6 +169,7 @@ func (l *lobby) provide(secure *tls.Config) (*logintest.Issuer, error) {
 		return issuer, nil
 	}
 	issuer.Issuer = fmt.Sprintf("https://localhost:%d", listener.Addr().(*net.TCPAddr).Port)
+	issuer.URL = issuer.Issuer
 	server.SetKeepAlivesEnabled(false)
 	go server.ServeTLS(listener, "", "")
 	return issuer, nil
@@ -197,7 +198,9 @@ func newMailSites(port int, issuer *logintest.Issuer, stranger *http.Client) (ma
 
 func newStranger(authority *x509.Certificate) *http.Client {
 	trusted := x509.NewCertPool()
-	trusted.AddCert(authority)
+	if authority != nil {
+		trusted.AddCert(authority)
+	}
 	return &http.Client{
 		Timeout:       30 * time.Second,
 		Transport:     &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted}},

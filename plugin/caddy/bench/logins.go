@@ -43,6 +43,8 @@ type logInCost struct {
 	// Milliseconds.
 	CPU   float64    `json:"cpu_ms"`
 	Parts [3]float64 `json:"steps_cpu_ms"`
+	// Wall is how long the person waited for us in all steps, in milliseconds.
+	Wall float64 `json:"wall_ms"`
 
 	Allocated   float64 `json:"bytes_allocated"`
 	Allocations float64 `json:"allocations"`
@@ -265,7 +267,7 @@ func (l *lobby) turn(o *occasion, n int) (*logInCost, error) {
 		return nil, err
 	}
 	before.cpu = l.cpu()
-	parts, err := l.walk(o.steps, callers)
+	spent, err := l.walk(o.steps, callers)
 	if err == nil && (o.site == l.mail || o.site == l.nobody) {
 		err = l.collect(callers)
 	}
@@ -282,7 +284,7 @@ func (l *lobby) turn(o *occasion, n int) (*logInCost, error) {
 			return nil, err
 		}
 	}
-	return costOf(before, after, used, parts, float64(n*o.each)), nil
+	return costOf(before, after, used, spent, float64(n*o.each)), nil
 }
 
 func (l *lobby) account(s *site) (a account, err error) {
@@ -293,33 +295,40 @@ func (l *lobby) account(s *site) (a account, err error) {
 
 func (l *lobby) cpu() time.Duration { return cpuTimeOf(l.proxy.cmd.Process.Pid) }
 
+// spent is the CPU of each step, and how long all of them took.
+type spent struct {
+	cpu  [3]time.Duration
+	wall time.Duration
+}
+
 // walk takes all callers through each step before the next one: the CPU is read
 // from outside, between the steps.
-func (l *lobby) walk(steps []step, callers []*caller) (parts [3]time.Duration, err error) {
+func (l *lobby) walk(steps []step, callers []*caller) (all spent, err error) {
 	for _, s := range steps {
-		began := l.cpu()
+		began, at := l.cpu(), time.Now()
 		for _, c := range callers {
 			if err := s.here(c); err != nil {
-				return parts, fmt.Errorf("%s: %w", c.subject, err)
+				return all, fmt.Errorf("%s: %w", c.subject, err)
 			}
 		}
-		parts[s.part] = l.cpu() - began
+		all.cpu[s.part] = l.cpu() - began
+		all.wall += time.Since(at)
 		for _, c := range callers {
 			if s.away == nil {
 				break
 			}
 			if err := s.away(c); err != nil {
-				return parts, fmt.Errorf("%s, at the provider: %w", c.subject, err)
+				return all, fmt.Errorf("%s, at the provider: %w", c.subject, err)
 			}
 		}
 	}
-	return parts, nil
+	return all, nil
 }
 
-func costOf(before, after account, cpu time.Duration, parts [3]time.Duration, n float64) *logInCost {
+func costOf(before, after account, cpu time.Duration, all spent, n float64) *logInCost {
 	used := after.usage.since(before.usage)
 	c := &logInCost{
-		CPU:       milliseconds(cpu) / n,
+		CPU: milliseconds(cpu) / n, Wall: milliseconds(all.wall) / n,
 		Allocated: float64(used.Allocated) / n, Allocations: float64(used.Allocations) / n,
 		Collections: 1000 * float64(used.Collections) / n,
 		Disk:        float64(after.disk-before.disk) / n,
@@ -331,8 +340,8 @@ func costOf(before, after account, cpu time.Duration, parts [3]time.Duration, n 
 			UserInfo:  float64(after.calls.UserInfo-before.calls.UserInfo) / n,
 		},
 	}
-	for i := range parts {
-		c.Parts[i] = milliseconds(parts[i]) / n
+	for i := range all.cpu {
+		c.Parts[i] = milliseconds(all.cpu[i]) / n
 	}
 	for i, count := range used.Store {
 		c.Store[i] = float64(count) / n
@@ -400,12 +409,13 @@ func (b *bench) writeLogInProfile(l *lobby) error {
 
 func (r *results) printLogIns(w io.Writer) {
 	l := r.LogIns
-	fmt.Fprintf(w, "\nONE WHOLE LOG-IN, %d people a turn (%d by email), one after the other\tCPU ms\tto the provider\tback\tlanding\tKB\tallocations\tGC/1000\n", l.People, l.ByMail)
+	fmt.Fprintf(w, "\nONE WHOLE LOG-IN, %d people a turn (%d by email), one after the other\tCPU ms\tto the provider\tback\tlanding\twall ms\tKB\tallocations\tGC/1000\n", l.People, l.ByMail)
 	for _, row := range l.Rows {
 		of := func(measure func(*logInCost) float64) float64 { return row.over(measure).Median }
-		fmt.Fprintf(w, "  %s\t%s\t%.2f\t%.2f\t%.2f\t%.0f\t%.0f\t%.0f\n", row.Name, row.over(func(c *logInCost) float64 { return c.CPU }),
+		fmt.Fprintf(w, "  %s\t%s\t%.2f\t%.2f\t%.2f\t%.2f\t%.0f\t%.0f\t%.0f\n", row.Name, row.over(func(c *logInCost) float64 { return c.CPU }),
 			of(func(c *logInCost) float64 { return c.Parts[0] }), of(func(c *logInCost) float64 { return c.Parts[1] }),
-			of(func(c *logInCost) float64 { return c.Parts[2] }), of(func(c *logInCost) float64 { return c.Allocated / 1024 }),
+			of(func(c *logInCost) float64 { return c.Parts[2] }), of(func(c *logInCost) float64 { return c.Wall }),
+			of(func(c *logInCost) float64 { return c.Allocated / 1024 }),
 			of(func(c *logInCost) float64 { return c.Allocations }), of(func(c *logInCost) float64 { return c.Collections }))
 	}
 	l.printStore(w)

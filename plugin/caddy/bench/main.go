@@ -30,6 +30,7 @@ type settings struct {
 	seconds float64
 	conns   int
 	flood   int
+	people  int
 	json    bool
 	profile string
 
@@ -39,16 +40,18 @@ type settings struct {
 	pid              int
 
 	idle      time.Duration // before memory is weighed
+	crowds    string        // where stores full of people are kept for the next run
 	benchtime string        // of the gate's own benchmarks
 }
 
 func readSettings(args []string) (settings, error) {
-	s := settings{idle: 5 * time.Second, benchtime: "200ms"}
+	s := settings{idle: 5 * time.Second, benchtime: "200ms", crowds: os.TempDir()}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&s.rounds, "rounds", 12, "`number` of rounds; in each, every arm has its turn")
 	flags.Float64Var(&s.seconds, "seconds", 1.25, "`seconds` that a turn lasts")
 	flags.IntVar(&s.conns, "conns", 32, "`number` of connections, each a visitor of its own")
 	flags.IntVar(&s.flood, "flood", 20_000, "`number` of requests for codes, at once, each from a network of its own")
+	flags.IntVar(&s.people, "people", 1_000_000, "`number` of people to be among, one in five signed in; 0 leaves that out")
 	flags.BoolVar(&s.json, "json", false, "print JSON")
 	flags.StringVar(&s.profile, "profile", "", "also write a CPU profile of the gate's proxy to this `file`")
 	flags.StringVar(&s.loginProfile, "login-profile", "", "also write a CPU profile of our process while people sign in to this `file`")
@@ -66,6 +69,8 @@ func readSettings(args []string) (settings, error) {
 		return s, errors.New("rounds, seconds and conns must be positive, conns at most 150")
 	case s.flood < 1 || s.flood > 1e6:
 		return s, errors.New("flood must be positive, at most 1,000,000")
+	case s.people != 0 && (s.people < leastPeople || s.people > 10_000_000):
+		return s, fmt.Errorf("people must be 0, or %d to 10,000,000", leastPeople)
 	case s.url != "" && (s.app == "" || s.cookie == "" || !strings.HasPrefix(s.url, "http://")):
 		return s, errors.New("-url (http://…) needs -app, which it is a proxy to, and -cookie")
 	}

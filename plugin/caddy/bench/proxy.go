@@ -203,7 +203,7 @@ func (b *bench) proxyEnv(port int, more ...string) []string {
 
 // serves waits until somebody listens on the port.
 func (p *process) serves(port int) error {
-	timeout, tick := time.After(30*time.Second), time.NewTicker(20*time.Millisecond)
+	timeout, tick := time.After(30*time.Second), time.NewTicker(5*time.Millisecond)
 	defer tick.Stop()
 	for {
 		if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {

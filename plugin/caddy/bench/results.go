@@ -22,8 +22,10 @@ type results struct {
 	SignIns *signIns          `json:"sign_ins"`
 	LogIns  *logIns           `json:"log_ins"`
 	Flood   *flood            `json:"flood"`
-	Gate    []goBenchmark     `json:"gate"`
-	Targets []target          `json:"targets"`
+	// Multitude is nil where it was left out.
+	Multitude *multitude    `json:"multitude"`
+	Gate      []goBenchmark `json:"gate"`
+	Targets   []target      `json:"targets"`
 	// Faults are the rows that do not count.
 	Faults []string `json:"faults"`
 }
@@ -184,6 +186,7 @@ func (r *results) judge() {
 		r.target("CPU of one log-in, ms: "+name, 2, over(r.LogIns.turns(name), func(c *logInCost) float64 { return c.CPU }))
 	}
 	r.judgeFlood()
+	r.judgeMultitude()
 	more := r.Memory[weightGate].Resident - r.Memory[weightStock].Resident
 	r.target("idle memory above plain Caddy, MB", 25, exactly(more))
 	r.target("durable sign-ins, 64 at once : one transaction each", 8, r.SignIns.Ratio)
@@ -211,6 +214,7 @@ func (r *results) print(out io.Writer) error {
 	r.printSignIns(w)
 	r.printLogIns(w)
 	r.printFlood(w)
+	r.printMultitude(w)
 	r.printTargets(w)
 	for _, fault := range r.Faults {
 		fmt.Fprintf(w, "\nDOES NOT COUNT  %s\n", fault)

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +17,7 @@ import (
 	badgerdb "github.com/dgraph-io/badger/v4"
 	dboptions "github.com/dgraph-io/badger/v4/options"
 
+	"github.com/caddy-login/caddy-login/module/activity"
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/identity"
 	"github.com/caddy-login/caddy-login/module/seal"
@@ -93,6 +96,15 @@ func newEntrance(store guest.Store) (*entrance, error) {
 }
 
 func openOurs(dir string) (*entrance, error) {
+	store, err := openStore(dir)
+	if err != nil {
+		return nil, err
+	}
+	return newEntrance(store)
+}
+
+// openStore opens our store in a directory.
+func openStore(dir string) (guest.Archive, error) {
 	module := &badger.Store{Dir: dir}
 	if err := module.Provision(caddy.Context{}); err != nil {
 		return nil, err
@@ -101,7 +113,7 @@ func openOurs(dir string) (*entrance, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newEntrance(store)
+	return store.(guest.Archive), nil
 }
 
 // turnOf is how many use an entrance at once.
@@ -148,30 +160,56 @@ const people = 500
 
 // signIn is what the gate writes when person n comes back from the provider.
 func (e *entrance) signIn(n int64) error {
-	arrival := identity.Arrival{
-		Traits: guest.Traits{Name: "bench", Email: guest.EmailRules{Identifier: true}},
-		Profile: guest.Profile{
-			Issuer: "https://issuer.example", Subject: fmt.Sprint(n % people), Name: "A Visitor",
-			Email: fmt.Sprintf("visitor%d@example.com", n%people), EmailTrust: guest.Verified, Groups: []string{"staff"},
-		},
-		SignUp: func(identity.Email) bool { return true }, At: time.Now(),
-	}
+	arrival := arrivalOf("https://issuer.example", fmt.Sprint(n%people), fmt.Sprintf("visitor%d@example.com", n%people))
 	ticket, err := e.sessions.Issue("app.example.com")
 	if err != nil {
 		return err
 	}
 	return e.store.Update(context.Background(), func(tx guest.Tx) error {
-		admitted, err := identity.Admit(tx, arrival)
-		if err != nil {
-			return err
-		}
-		_, err = e.sessions.Start(tx, ticket, session.New{
-			Person: admitted.Person, Provider: "bench", AuthTime: arrival.At,
-			Lifetime: 720 * time.Hour, Idle: 168 * time.Hour, Device: "Mozilla/5.0 (X11; Linux x86_64)",
-		})
+		_, err := e.begin(tx, ticket, arrival, 720*time.Hour)
 		return err
 	})
 }
+
+// arrivalOf is somebody who has just proven an account.
+func arrivalOf(issuer, subject, email string) identity.Arrival {
+	return identity.Arrival{
+		Traits: guest.Traits{Name: "bench", Email: guest.EmailRules{Identifier: true}},
+		Profile: guest.Profile{
+			Issuer: issuer, Subject: subject, Name: "A Visitor",
+			Email: email, EmailTrust: guest.Verified, Groups: []string{"staff", "engineering", "on-call"},
+		},
+		SignUp: func(identity.Email) bool { return true }, At: time.Now(),
+	}
+}
+
+// begin lets somebody in, and keeps of it what the gate keeps.
+func (e *entrance) begin(tx guest.Tx, ticket session.Ticket, a identity.Arrival, stays time.Duration) (*session.Session, error) {
+	admitted, err := identity.Admit(tx, a)
+	if err != nil {
+		return nil, err
+	}
+	issuer, subject := a.Profile.Issuer, a.Profile.Subject
+	begun, err := e.sessions.Start(tx, ticket, session.New{
+		Person: admitted.Person, Provider: a.Traits.Name, AuthTime: a.At, At: a.At,
+		Lifetime: stays, Idle: stays, Device: browser, Place: "198.51.0.0/16",
+		Origin: session.Origin{Issuer: issuer, Subject: subject, SessionID: rand.Text(), IssuedAt: a.At},
+		Grant:  &session.Grant{Issuer: issuer, Subject: subject, TokenSubject: subject, IDToken: hint, Proven: a.At},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return begun, activity.Write(tx, begun.User, activity.Entry{
+		At: a.At, What: activity.SignedIn, Row: admitted.Row, Provider: a.Traits.Name,
+		Device: "Chrome on Linux", Place: begun.Place, Session: begun.Handle, RequestID: "00000000-0000-4000-8000-000000000000",
+	})
+}
+
+// browser is how one describes itself.
+const browser = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
+
+// hint is as long as an ID token, which a session keeps for the sign-out.
+var hint = guest.Secret(strings.Repeat("e30", 250))
 
 // each is Badger as it is: every Update a transaction of its own, synced by
 // itself.
@@ -180,17 +218,22 @@ type each struct{ db *badgerdb.DB }
 // openEach opens Badger with our store's own settings, but for conflict
 // detection: here transactions run side by side.
 func openEach(dir string) (*entrance, error) {
+	db, err := badgerdb.Open(ourOptions(dir))
+	if err != nil {
+		return nil, fmt.Errorf("opening Badger: %w", err)
+	}
+	return newEntrance(each{db})
+}
+
+// ourOptions are our store's own, but for conflict detection.
+func ourOptions(dir string) badgerdb.Options {
 	o := badgerdb.DefaultOptions(dir).WithSyncWrites(true).WithLogger(nil).WithMetricsEnabled(false)
 	o.MemTableSize, o.NumMemtables = 4<<20, 1
 	o.BaseTableSize, o.TableSizeMultiplier, o.BaseLevelSize = 2<<20, 1, 8<<20
 	o.NumLevelZeroTables, o.NumLevelZeroTablesStall, o.NumCompactors, o.NumGoroutines = 2, 6, 2, 1
 	o.Compression, o.BlockCacheSize, o.IndexCacheSize = dboptions.None, 0, 0
 	o.ValueThreshold, o.ValueLogFileSize = 65<<10, 1<<20
-	db, err := badgerdb.Open(o)
-	if err != nil {
-		return nil, fmt.Errorf("opening Badger: %w", err)
-	}
-	return newEntrance(each{db})
+	return o
 }
 
 func (e each) View(_ context.Context, fn func(guest.Tx) error) error {
