@@ -2,6 +2,8 @@
 # make test    everything a change must pass; installs what the tests need
 # make bench   what a signed-in request and a log-in cost, beside plain Caddy
 # make lint    gofmt, go vet, staticcheck
+# make vuln    known vulnerabilities in what is compiled in; asks vuln.go.dev, or
+#              VULNDB, such as file:///usr/share/vulndb
 #
 # With CI=true a test that had to be skipped is a failure.
 
@@ -10,13 +12,15 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := test
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
+VULNDB ?= https://vuln.go.dev
 PROVIDER := module/logintest/oidcprovider
 LOG := bin/test.log
 
 export CGO_ENABLED := 1
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: run test bench lint tools
+.PHONY: run test bench lint vuln tools
 
 run:
 	go run ./examples/demo
@@ -39,10 +43,18 @@ lint:
 	go vet ./...
 	go run $(STATICCHECK) ./...
 
+# No part of `test`: what it says changes without a change of ours, and it needs
+# a database that not every machine can reach.
+vuln:
+	go run $(GOVULNCHECK) -db $(VULNDB) ./...
+
 tools:
 	@.ci/tools cc gcc libc6-dev
 	@.ci/tools chromium chromium
 	@.ci/tools npm nodejs npm
+	@.ci/tools nginx nginx-light
+	@.ci/tools haproxy haproxy
+	@.ci/tools /usr/lib/python3/dist-packages/jwt python3 python3-jwt python3-cryptography
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(PROVIDER)/node_modules/.package-lock.json; fi
 
 $(PROVIDER)/node_modules/.package-lock.json: $(PROVIDER)/package-lock.json

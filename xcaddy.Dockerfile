@@ -31,6 +31,8 @@ ARG CADDY_VERSION=2.11.9
 
 FROM caddy:${CADDY_VERSION}-builder AS builder
 ARG CADDY_VERSION
+# The same source makes the same program, wherever it is built.
+ENV GOFLAGS=-trimpath
 WORKDIR /src
 COPY go.mod go.sum ./
 COPY caddyfile caddyfile

@@ -23,7 +23,7 @@ func parseGlobal(d *caddyfile.Dispenser, existing any) (any, error) {
 		return nil, d.Errf("second global option login: put all of it into one block")
 	}
 	app := new(module.App)
-	b := &block{Dispenser: d, settings: &app.Settings, store: &app.StoreRaw}
+	b := &block{Dispenser: d, settings: &app.Settings, store: &app.StoreRaw, key: &app.SigningKey}
 	b.matcher = b.pathMatcher
 	if err := b.read(); err != nil {
 		return nil, err

@@ -42,6 +42,7 @@ var options = map[string]option{
 	"provider_logout": {usage: "provider_logout on|off", read: (*block).providerLogout},
 	"role":            {usage: "role <name> <who...>", read: (*block).role, repeats: true},
 	"session":         {usage: "session <lifetime> [idle <duration>]", read: (*block).session},
+	"signing_key":     {usage: "signing_key <pem>, best as signing_key {file./path/signing.pem}", read: (*block).signingKey, global: true},
 	"signup":          {usage: "signup on|off|invited", read: (*block).signup},
 	"store":           {usage: "store <module> [<args...>] { ... }", read: (*block).openStore, global: true},
 }
@@ -58,6 +59,8 @@ type block struct {
 
 	// store is where the global option puts its store; nil in a site.
 	store *json.RawMessage
+	// key is where it puts its signing key.
+	key *string
 
 	line      []caddyfile.Token          // the arguments after login
 	providers []provider                 // those with a line of their own
@@ -466,6 +469,22 @@ func (b *block) mail() (err error) {
 func (b *block) openStore() (err error) {
 	*b.store, err = b.guest(stores, "store")
 	return err
+}
+
+// signingKey reads a key that is written out, and leaves one in a placeholder to
+// those who may look into files.
+func (b *block) signingKey() error {
+	args, err := b.args(1, 1)
+	if err != nil {
+		return err
+	}
+	if isLiteral(args[0]) {
+		if err := module.CheckSigningKey(args[0]); err != nil {
+			return b.WrapErr(err)
+		}
+	}
+	*b.key = args[0]
+	return nil
 }
 
 func roleNames(roles []module.Role) []string {

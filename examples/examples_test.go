@@ -18,13 +18,23 @@ func TestMain(m *testing.M) { os.Exit(e2e.Main(m)) }
 // stories says what is to be seen at each example. An example that is a
 // program of its own has its tests in its folder.
 var stories = map[string]func(*testing.T){
-	"email":      mailedCodeOrLinkSignsIn,
-	"github":     githubAdmitsAnOrganization,
-	"google":     googleAdmitsOneDomain,
-	"many-sites": manySitesShareOneLogin,
-	"oidc":       anyIssuerSignsIn,
-	"okta":       oktaEndsAndRenewsSessions,
-	"policies":   firstRuleThatFitsDecides,
+	"assertion-go":         goAppVerifies,
+	"assertion-node":       nodeAppVerifies,
+	"assertion-python":     pythonAppVerifies,
+	"forward-auth-caddy":   caddyAsksForAnotherProxy,
+	"forward-auth-envoy":   envoyDescribesByTheAddress,
+	"forward-auth-haproxy": haproxyAsks,
+	"forward-auth-nginx":   nginxAsks,
+	"forward-auth-traefik": traefikDescribesByItsHeaders,
+	"apps-by-header":       appsSignInByHeader,
+	"email":                mailedCodeOrLinkSignsIn,
+	"github":               githubAdmitsAnOrganization,
+	"google":               googleAdmitsOneDomain,
+	"many-sites":           manySitesShareOneLogin,
+	"monitoring":           everyMetricIsShown,
+	"oidc":                 anyIssuerSignsIn,
+	"okta":                 oktaEndsAndRenewsSessions,
+	"policies":             firstRuleThatFitsDecides,
 }
 
 func TestEveryExampleDoesWhatItSays(t *testing.T) {

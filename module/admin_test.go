@@ -3,7 +3,9 @@ package module
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +21,7 @@ import (
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/identity"
 	"github.com/caddy-login/caddy-login/module/logintest"
+	"github.com/caddy-login/caddy-login/module/record"
 	"github.com/caddy-login/caddy-login/module/seal"
 	"github.com/caddy-login/caddy-login/module/session"
 )
@@ -171,3 +174,96 @@ func TestFileAppearsWithoutReplacingOne(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What waits in a backup was used up, or given up, since it was made. There may
+// be more of it than one transaction holds.
+func TestBackupHoldsNothingThatWaits(t *testing.T) {
+	store := logintest.Store(t)
+	const many = 2*longestPage + 7
+	key := func(kind record.Kind, i int) []byte { return kind.Key(fmt.Sprintf("%05d", i)) }
+	for _, kind := range waits {
+		for i := range many {
+			err := store.Update(t.Context(), func(tx guest.Tx) error {
+				return kind.Put(tx, key(kind, i), map[string]string{"sealed": "x"}, time.Now().Add(time.Hour))
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := disarm(store); err != nil {
+		t.Fatal(err)
+	}
+	err := store.View(t.Context(), func(tx guest.Tx) error {
+		for _, kind := range waits {
+			for i := range many {
+				left := map[string]string{}
+				if err := kind.Get(tx, key(kind, i), &left); err != nil || len(left) != 0 {
+					return fmt.Errorf("%s %d is %v, %w", kind.Name, i, left, err)
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// ailing is a store whose disk fails as a restore exchanges the data.
+type ailing struct {
+	guest.Store
+	fresh guest.Store
+	lost  bool // it does not open again
+	gone  bool
+}
+
+var errAiling = errors.New("the disk failed")
+
+func (a *ailing) Backup(context.Context, io.Writer) error { return errAiling }
+
+func (a *ailing) Restore(_ context.Context, _ io.Reader, prepare func(guest.Store) error) error {
+	a.gone = a.lost
+	return errors.Join(prepare(a.fresh), errAiling)
+}
+
+func (a *ailing) Update(ctx context.Context, fn func(guest.Tx) error) error {
+	if a.gone {
+		return errAiling
+	}
+	return a.Store.Update(ctx, fn)
+}
+
+func TestRestoreThatBreaksOffSaysWhatIsKnown(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		store := &ailing{Store: logintest.Store(t), fresh: logintest.Store(t), lost: lost}
+		app := &App{door: new(door), log: zap.NewNop()}
+		app.door.house.Store(houseOn(t, store))
+		r := httptest.NewRequest(http.MethodPost, "/login/restore", strings.NewReader("x"))
+		r.Header.Set("Content-Type", archiveKind)
+		_, err := (&desk{w: httptest.NewRecorder(), r: r, app: app}).restore()
+		if !errors.Is(err, errAiling) && !strings.Contains(fmt.Sprint(err), errAiling.Error()) {
+			t.Errorf("lost %t: %v", lost, err)
+		}
+		if says := strings.Contains(fmt.Sprint(err), "nothing was changed"); says == lost {
+			t.Errorf("lost %t: %v", lost, err)
+		}
+	}
+}
+
+// houseOn is a house on an open store.
+func houseOn(t *testing.T, store guest.Store) *house {
+	t.Helper()
+	opened, err := openHouse(opening{store}, guest.Env{Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(opened.stop)
+	return opened
+}
+
+// opening is a store's module whose store is open.
+type opening struct{ guest.Store }
+
+func (opening) Key() string                           { return "open" }
+func (o opening) Open(guest.Env) (guest.Store, error) { return o.Store, nil }

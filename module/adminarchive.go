@@ -1,6 +1,7 @@
 package module
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/identity"
+	"github.com/caddy-login/caddy-login/module/record"
 	"github.com/caddy-login/caddy-login/module/seal"
 	"github.com/caddy-login/caddy-login/module/session"
 )
@@ -27,7 +29,7 @@ func (d *desk) archive() (*house, guest.Archive, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	archive, ok := house.store.(guest.Archive)
+	archive, ok := bare(house.store).(guest.Archive)
 	if !ok {
 		return nil, nil, caddy.APIError{HTTPStatus: http.StatusNotImplemented, Err: errors.New("this store can't be saved from here: back it up by its own means")}
 	}
@@ -44,7 +46,7 @@ func (d *desk) backup() (any, error) {
 	}
 	d.w.Header().Set("Content-Type", archiveKind)
 	d.w.Header().Set("Cache-Control", "no-store")
-	out := &counted{Writer: d.w}
+	out := &counted{Writer: &patientWriter{d.w, http.NewResponseController(d.w)}}
 	err = archive.Backup(d.r.Context(), out)
 	switch {
 	case err != nil && out.n == 0:
@@ -85,12 +87,23 @@ func (d *desk) restore() (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := archive.Restore(d.r.Context(), d.patientBody(), disarm); err != nil {
-		return nil, notRestored(err)
+	prepared := false
+	failed := archive.Restore(d.r.Context(), d.patientBody(), func(fresh guest.Store) error {
+		prepared = true
+		return disarm(fresh)
+	})
+	if failed != nil && !prepared {
+		return nil, notRestored(failed)
 	}
-	err = house.ring.Reload(d.lasting())
+	// Also where it failed: what an ill disk left is read anew.
+	err = errors.Join(house.ring.Reload(d.lasting()), house.signer.Rotate(d.lasting()))
 	house.sessions.ForgetEverything()
-	if err != nil {
+	switch {
+	case failed != nil && err == nil:
+		return nil, notRestored(failed)
+	case failed != nil:
+		return nil, fmt.Errorf("restoring broke off with the disk; the data is all of before, or all of the backup: look at the disk, then restart Caddy: %w", failed)
+	case err != nil:
 		return nil, fmt.Errorf("restored, but the new keys can't be read: restart Caddy: %w", err)
 	}
 	d.app.log.Warn("restored a backup; everybody has to sign in again", zap.String("by", identity.Operator))
@@ -107,17 +120,62 @@ func notRestored(err error) error {
 }
 
 // disarm takes out of a backup what must not work again: the keys, and with
-// them all that browsers hold, and every session.
+// them all that browsers hold, whatever waits for its visitor, and every session.
 func disarm(store guest.Store) error {
 	ctx := context.Background()
 	if err := seal.Renew(ctx, store, time.Now); err != nil {
 		return fmt.Errorf("renewing keys: %w", err)
+	}
+	if err := voidWaiting(ctx, store); err != nil {
+		return fmt.Errorf("voiding codes and questions: %w", err)
 	}
 	ring, err := seal.Load(ctx, store, time.Now)
 	if err != nil {
 		return err
 	}
 	return endEverybody(ctx, session.Open(store, ring, time.Now))
+}
+
+// waits are the kinds of what waits minutes for its visitor, and works once:
+// codes, links, questions. No key that a restore renews guards them.
+var waits = []record.Kind{{Name: "challenge", Version: 1}, {Name: "pending", Version: 1}}
+
+// voidFor is longer than any of them lives.
+const voidFor = 2 * time.Hour
+
+// voidWaiting empties what waits, which leaves it as one that is over. What of
+// it was spent since the backup was made would else work again.
+func voidWaiting(ctx context.Context, store guest.Store) error {
+	for _, kind := range waits {
+		var last []byte
+		for more := true; more; {
+			err := store.Update(ctx, func(tx guest.Tx) (err error) {
+				last, more, err = voidSome(tx, kind, last)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func voidSome(tx guest.Tx, kind record.Kind, after []byte) (last []byte, more bool, err error) {
+	from := append(bytes.Clone(after), 0) // the key after it
+	if after == nil {
+		from = nil
+	}
+	var keys [][]byte
+	err = tx.Scan(kind.Key(""), from, longestPage, func(key, _ []byte) bool {
+		keys = append(keys, bytes.Clone(key))
+		return true
+	})
+	for _, key := range keys {
+		err = errors.Join(err, kind.Put(tx, key, struct{}{}, time.Now().Add(voidFor)))
+		last = key
+	}
+	return last, len(keys) == longestPage, err
 }
 
 // endEverybody ends all sessions. Those of a page end at once: a store makes one
@@ -156,9 +214,14 @@ func endThese(ctx context.Context, sessions *session.Sessions, page []session.Se
 	return errors.Join(errs...)
 }
 
-// bodyPatience is how long the next bytes of a backup may take. Caddy's admin
-// endpoint would give all of it ten seconds.
-const bodyPatience = time.Minute
+const (
+	// bodyPatience is how long the next bytes of a backup may take to come.
+	// Caddy's admin endpoint would give all of it ten seconds.
+	bodyPatience = time.Minute
+	// readerPatience is how long a backup's reader may take none of it: others
+	// who want one wait meanwhile, and so does a Caddy that is to stop.
+	readerPatience = 10 * time.Second
+)
 
 func (d *desk) patientBody() io.Reader {
 	return &patient{Reader: d.r.Body, connection: http.NewResponseController(d.w)}
@@ -175,4 +238,24 @@ func (p *patient) Read(b []byte) (int, error) {
 		return 0, fmt.Errorf("waiting for the backup: %w", err)
 	}
 	return p.Reader.Read(b)
+}
+
+// patientWriter writes to somebody who takes their time, as long as they go on.
+type patientWriter struct {
+	io.Writer
+	connection *http.ResponseController
+}
+
+func (p *patientWriter) Write(b []byte) (int, error) {
+	if err := p.connection.SetWriteDeadline(time.Now().Add(readerPatience)); err != nil {
+		return 0, fmt.Errorf("limiting the wait for the backup's reader: %w", err)
+	}
+	n, err := p.Writer.Write(b)
+	if err == nil {
+		err = p.connection.Flush()
+	}
+	if err == nil {
+		err = p.connection.SetWriteDeadline(time.Time{}) // others follow on the connection
+	}
+	return n, err
 }

@@ -293,14 +293,14 @@ func activityViews(tx guest.Tx, user identity.UserID) ([]activityView, error) {
 // named is the user whom the path names. What is left of one who was deleted is
 // nobody.
 func (d *desk) named(tx guest.Tx) (*identity.User, error) {
-	user, err := identity.ReadUser(tx, identity.UserID(d.name))
+	found, err := identity.Find(tx, identity.Query{ID: identity.UserID(d.name)})
 	if err != nil {
 		return nil, err
 	}
-	if user.State == identity.Deleted {
+	if len(found) == 0 {
 		return nil, guest.ErrNotFound
 	}
-	return user, nil
+	return &found[0], nil
 }
 
 // invitation is somebody to let in.
@@ -441,13 +441,13 @@ func (d *desk) erase() (any, error) {
 		return nil, err
 	}
 	d.app.forget(house, ended)
-	if _, err := d.endAll(id); err != nil {
+	last, err := house.eraseRest(d.lasting(), id, func(ended []session.Ended) { d.app.forget(house, ended) })
+	if err != nil {
 		return nil, err
 	}
-	if err := house.eraseRest(d.lasting(), id); err != nil {
-		return nil, err
+	if last {
+		d.app.operated("user_deleted", id)
 	}
-	d.app.operated("user_deleted", id)
 	return deletion{Deleted: id}, nil
 }
 

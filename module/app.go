@@ -15,6 +15,7 @@ import (
 	"github.com/caddy-login/caddy-login/module/backchannel"
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/limit"
+	"github.com/caddy-login/caddy-login/module/seal"
 )
 
 func init() { caddy.RegisterModule(App{}) }
@@ -33,11 +34,17 @@ type App struct {
 	// modules in the namespace login.providers.
 	ProvidersRaw []json.RawMessage `json:"providers,omitempty" caddy:"namespace=login.providers inline_key=provider"`
 
+	// The private key that signs what apps are told (Remote-Assertion): EC P-256
+	// in PEM, best as {file./path}. It is never rotated. Default: one of our own,
+	// made on first start, kept in the store and rotated every 90 days.
+	SigningKey string `json:"signing_key,omitempty"`
+
 	ctx       caddy.Context
 	log       *zap.Logger
 	events    *caddyevents.App
 	providers []guest.Method
 	door      *door
+	signer    *seal.Signer // of SigningKey; nil: the store's
 	gates     []*Gate
 	noise     *limit.Limit // of the log, by network
 	failures  *limit.Limit // of renewals, in the log: strangers must not silence them
@@ -71,6 +78,9 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	if err := a.loadStore(); err != nil {
+		return err
+	}
+	if err := a.useKey(); err != nil {
 		return err
 	}
 	events, err := ctx.App("events")
@@ -182,9 +192,12 @@ func loadProviders(ctx caddy.Context, owner any, count int) ([]guest.Method, err
 		if !ok {
 			return nil, fmt.Errorf("loading providers: %T is no provider", one)
 		}
-		if err := provider.Open(envOf(ctx)); err != nil {
+		env, meter := envOf(ctx), new(meter)
+		env.Client = meter.client
+		if err := provider.Open(env); err != nil {
 			return nil, fmt.Errorf("provider %s: %w", cmp.Or(provider.Traits().Name, "without a name"), err)
 		}
+		meter.belongsTo(provider.Traits().Name)
 		providers = append(providers, provider)
 	}
 	return providers, distinct(providers)

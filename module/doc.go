@@ -62,8 +62,19 @@
 //
 // # Metrics
 //
-//	caddy_login_attempts_total{provider,outcome}
-//	caddy_login_requests_total{verdict}
+//	caddy_login_attempts_total{provider,outcome}      sign-ins that came to an end
+//	caddy_login_requests_total{verdict}               requests at the gate
+//	caddy_login_questions_total{kind}                 questions asked before one could go on
+//	caddy_login_revocations_total{provider,outcome}   grants taken back
+//	caddy_login_logout_tokens_total{provider,outcome} sign-outs that a provider told
+//	caddy_login_provider_seconds{provider,call}       calls to providers, a histogram
+//	caddy_login_provider_failures_total{provider,call,reason}
 //	caddy_login_mails_total{outcome}
-//	caddy_login_sessions
+//	caddy_login_mail_seconds{outcome}                 a histogram
+//	caddy_login_store_open                            1, or 0
+//	caddy_login_store_full_total                      writes refused for want of room
+//	caddy_login_sessions                              in use of late
+//
+// Every label's values are a closed set. A provider is one of the first 256
+// names that configs gave, else "other".
 package module

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-login/caddy-login/module/backchannel"
 	"github.com/caddy-login/caddy-login/module/guest"
 )
 
@@ -57,8 +58,18 @@ const (
 	checkNote    finding = "note"
 )
 
+// consulting is held by the one who asks others' servers: however many want to
+// know, those hear of one at a time.
+var consulting = make(chan struct{}, 1)
+
 // doctor looks whether sign-ins can work.
 func (d *desk) doctor() (any, error) {
+	select {
+	case consulting <- struct{}{}:
+	case <-d.r.Context().Done():
+		return nil, context.Cause(d.r.Context())
+	}
+	defer func() { <-consulting }()
 	checks := d.checkStore()
 	checks = append(checks, d.app.checkSites()...)
 	checks = append(checks, d.app.checkOutside(d.r.Context())...)
@@ -84,7 +95,7 @@ func (d *desk) checkStore() []check {
 }
 
 func roomOf(store guest.Store, key string) string {
-	s, ok := store.(spacious)
+	s, ok := bare(store).(spacious)
 	if !ok {
 		return "opens: " + key
 	}
@@ -167,7 +178,7 @@ func (a *App) checkOutside(ctx context.Context) []check {
 // safely runs a check within its time. A guest's panic would end the whole
 // server here; its value may hold anything.
 func (o outside) safely(ctx context.Context) (c check) {
-	ctx, cancel := context.WithTimeout(ctx, outsidePatience)
+	ctx, cancel := context.WithTimeout(backchannel.For(ctx, backchannel.Other), outsidePatience)
 	defer cancel()
 	defer func() {
 		if v := recover(); v != nil {

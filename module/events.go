@@ -16,7 +16,7 @@ import (
 
 // signedIn tells the log, the metrics and the operator's events, once.
 func (a *App) signedIn(r *http.Request, provider string, s *session.Session, admitted identity.Admitted) {
-	logins.WithLabelValues(provider, "succeeded").Inc()
+	countLogin(provider, "succeeded")
 	user := &admitted.Person.User
 	a.log.Info("signed in",
 		zap.String("provider", provider),
@@ -36,7 +36,7 @@ func (a *App) signedIn(r *http.Request, provider string, s *session.Session, adm
 
 // linked tells of an account that was connected to who is signed in.
 func (a *App) linked(r *http.Request, provider string, s *session.Session, admitted identity.Admitted) {
-	logins.WithLabelValues(provider, "linked").Inc()
+	countLogin(provider, "linked")
 	a.log.Info("account connected",
 		zap.String("provider", provider),
 		zap.String("user_id", string(s.User)),
@@ -54,7 +54,7 @@ func (a *App) emitLinked(provider string, s *session.Session, admitted identity.
 
 // declined tells of a sign-in whose person said no to a question.
 func (a *App) declined(r *http.Request, provider string) {
-	logins.WithLabelValues(provider, "declined").Inc()
+	countLogin(provider, "declined")
 	a.log.Info("sign-in declined", zap.String("provider", provider), zap.String("request_id", requestID(r)))
 	a.events.Emit(a.ctx, "login_failed", map[string]any{
 		"provider": provider, "outcome": "declined", "request_id": requestID(r),
@@ -150,7 +150,7 @@ func (a *App) notMailed(why, id string) {
 
 // wrongCode tells of one attempt that failed and need not be the last.
 func (a *App) wrongCode(provider, id string) {
-	logins.WithLabelValues(provider, "wrong_code").Inc()
+	countLogin(provider, "wrong_code")
 	a.log.Info("wrong code", zap.String("provider", provider), zap.String("request_id", id))
 }
 

@@ -47,7 +47,10 @@ type Gate struct {
 	defs      []policy.RoleDef
 	roles     *policy.Roles
 	fields    []field
-	written   []string // the names of all headers that we write
+	signs     bool // one of them is an assertion
+	// checkFields are for another proxy alone.
+	checkFields []field
+	written     []string // the names of all headers that we write
 	// codes is the way in by mail; nil: there is none.
 	codes   guest.CodeSender
 	origins []origin
@@ -94,6 +97,10 @@ func (g *Gate) Provision(ctx caddy.Context) error {
 func (g *Gate) build(ctx caddy.Context) (err error) {
 	s := &g.settings
 	if g.fields, err = s.Headers.fields(); err != nil {
+		return err
+	}
+	g.signs = slices.ContainsFunc(g.fields, func(f field) bool { return f.kind == signed })
+	if g.checkFields, err = s.Headers.checkFields(); err != nil {
 		return err
 	}
 	g.warnOfDebug()
@@ -179,7 +186,7 @@ func (g *Gate) checkWords() error {
 			}
 		}
 	}
-	return nil
+	return checkSubjects(g.fields, providerNames(g.providers))
 }
 
 // checkProviders refuses providers whose addresses are to be proven by a mail
@@ -254,30 +261,22 @@ func (g *Gate) Cleanup() error {
 // ServeHTTP is one request, read straight down. Nothing that fails here ever
 // goes on to the app.
 func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	g.guard.Strip(r) // first: nothing forged goes on
+	owned := g.portal.owns(r)
+	if owned && g.portal.isCheck(r) {
+		return g.check(w, r)
+	}
+	g.guard.Strip(r) // before all that goes on: nothing forged does
 	v := g.visit(r)
-	if g.portal.owns(r) {
+	if owned {
 		return g.portal.ServeHTTP(w, r, v)
 	}
-	if isTunnel(r) {
-		return g.refuse(w, r, tunnel)
-	}
-	if isForeignSocket(r, v) {
-		return g.refuse(w, r, foreignSocket)
-	}
-	rules, err := g.ruleFor(r) // who may pass here?
-	if err != nil {
-		return g.refuse(w, r, broken(http.StatusInternalServerError, fmt.Errorf("matching rules: %w", err)))
-	}
-	if err := v.recognise(r); err != nil && !rules.isPublic() {
-		return g.refuse(w, r, broken(http.StatusServiceUnavailable, fmt.Errorf("reading session: %w", err)))
-	}
-	if err := v.prove(r); err != nil && !rules.isPublic() {
-		return g.refuse(w, r, broken(http.StatusServiceUnavailable, fmt.Errorf("reading session: %w", err)))
+	verdict, why := g.judge(r, v)
+	if why != nil {
+		return g.refuse(w, r, *why)
 	}
 	known := v.known(g)
 	known.setPlaceholders(r)
-	switch rules.verdict(known.policyVisitor()) {
+	switch verdict {
 	case policy.Allow:
 		requests.allowed.Inc()
 		return g.pass(w, r, v, known, next)
@@ -286,6 +285,32 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.
 	default:
 		return g.deny(w, r, v)
 	}
+}
+
+// judge finds out who it is and whether they may pass, or why nobody may.
+func (g *Gate) judge(r *http.Request, v *visit) (policy.Verdict, *refusal) {
+	if isTunnel(r) {
+		return policy.Deny, &tunnel
+	}
+	if isForeignSocket(r, v) {
+		return policy.Deny, &foreignSocket
+	}
+	rules, err := g.ruleFor(r) // who may pass here?
+	if err != nil {
+		return policy.Deny, failed(http.StatusInternalServerError, fmt.Errorf("matching rules: %w", err))
+	}
+	switch err := v.identify(r); {
+	case errors.Is(err, errBadToken):
+		return policy.Deny, &badToken
+	case err != nil && !rules.isPublic():
+		return policy.Deny, failed(http.StatusServiceUnavailable, fmt.Errorf("reading session: %w", err))
+	}
+	return rules.verdict(v.known(g).policyVisitor()), nil
+}
+
+func failed(status int, err error) *refusal {
+	why := broken(status, err)
+	return &why
 }
 
 // pass sends the request on with the headers of who it is, and keeps the
@@ -297,7 +322,11 @@ func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, known *kno
 	if known == nil {
 		return next.ServeHTTP(a, r)
 	}
-	known.headers().Set(r.Header, v.scratch[:0])
+	block, err := known.headers(v)
+	if err != nil {
+		return g.refuse(w, r, broken(http.StatusServiceUnavailable, err))
+	}
+	block.Set(r.Header, v.scratch[:0])
 	a.live, a.sessions = v.live, v.house.sessions
 	if isStream(r) {
 		ctx, cancel := context.WithCancel(r.Context())
@@ -316,10 +345,7 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, v *visit) error {
 	}
 	refuseBody(w, r)
 	if !isNavigation(r) {
-		page.WriteProblem(w, page.Problem{
-			Status: http.StatusForbidden, Code: "not_admitted", Title: "Not admitted",
-			Detail: "This account may not use this site.", RequestID: requestID(r),
-		})
+		page.WriteProblem(w, notAdmitted(r))
 		return nil
 	}
 	g.portal.pages.NotAdmitted(w, r, page.NotAdmitted{
@@ -328,12 +354,20 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, v *visit) error {
 	return nil
 }
 
+func notAdmitted(r *http.Request) page.Problem {
+	return page.Problem{
+		Status: http.StatusForbidden, Code: "not_admitted", Title: "Not admitted",
+		Detail: "This account may not use this site.", RequestID: requestID(r),
+	}
+}
+
 var errNotAdmitted = errors.New("this account may not use this site")
 
 // refusal is why a request ends here although nobody asked who it is from.
 type refusal struct {
 	status              int
 	code, title, detail string
+	challenge           string // WWW-Authenticate, where it is not the usual one
 	err                 error
 }
 
@@ -358,20 +392,25 @@ func broken(status int, err error) refusal {
 func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, why refusal) error {
 	requests.failed.Inc()
 	id := requestID(r)
-	// A broken store is told now and then, not once for each request.
-	if why.err != nil && g.app.mayTell(r) {
-		g.app.complain(why.err, id)
-	}
-	if why.status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "5")
-	}
+	g.tell(w, r, why)
 	refuseBody(w, r)
 	if why.err != nil && isNavigation(r) {
 		g.portal.pages.Trouble(w, r, page.Trouble{Kind: page.Unavailable, Retry: returnAddress(r, g.settings.Pages.Path), RequestID: id})
 		return nil
 	}
-	page.WriteProblem(w, page.Problem{Status: why.status, Code: why.code, Title: why.title, Detail: why.detail, RequestID: id})
+	page.WriteProblem(why.on(w), page.Problem{Status: why.status, Code: why.code, Title: why.title, Detail: why.detail, RequestID: id})
 	return nil
+}
+
+// tell tells the log what failed of ours, and the client when to come again.
+func (g *Gate) tell(w http.ResponseWriter, r *http.Request, why refusal) {
+	// A broken store is told now and then, not once for each request.
+	if why.err != nil && g.app.mayTell(r) {
+		g.app.complain(why.err, requestID(r))
+	}
+	if why.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "5")
+	}
 }
 
 // refuseBody closes the connection of a request whose body nobody will read:

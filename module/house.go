@@ -17,6 +17,7 @@ import (
 	"github.com/caddy-login/caddy-login/module/seal"
 	"github.com/caddy-login/caddy-login/module/session"
 	"github.com/caddy-login/caddy-login/module/signin"
+	"github.com/caddy-login/caddy-login/module/token"
 )
 
 // toldCallbacks are the callback URLs that the log has named: once each.
@@ -31,7 +32,9 @@ var houses = caddy.NewUsagePool()
 type house struct {
 	store    guest.Store
 	ring     *seal.Ring
+	signer   *seal.Signer
 	sessions *session.Sessions
+	tokens   *token.Tokens
 	attempts *signin.Attempts
 
 	challenges *challenge.Challenges
@@ -75,14 +78,20 @@ func openHouse(module guest.StoreModule, env guest.Env) (*house, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening store: %w", err)
 	}
+	store = ledger{store}
 	ctx, stop := context.WithCancel(context.Background())
 	ring, err := seal.Load(ctx, store, env.Now)
 	if err != nil {
 		stop()
 		return nil, errors.Join(err, store.Close())
 	}
+	signer, err := seal.LoadSigner(ctx, store, env.Now)
+	if err != nil {
+		stop()
+		return nil, errors.Join(err, store.Close())
+	}
 	h := &house{
-		store: store, ring: ring, log: env.Log, stop: stop, done: make(chan struct{}),
+		store: store, ring: ring, signer: signer, log: env.Log, stop: stop, done: make(chan struct{}),
 		sessions:   session.Open(store, ring, env.Now),
 		attempts:   signin.New(store, ring, env.Now),
 		challenges: challenge.Open(store, ring, env.Now),
@@ -91,6 +100,7 @@ func openHouse(module guest.StoreModule, env guest.Env) (*house, error) {
 		inquiries:  limit.Limit{Burst: 30, Every: 20 * time.Second},
 		renewals:   newRenewals(),
 	}
+	h.tokens = token.Open(store, ring, h.sessions, env.Now)
 	go h.keep(ctx)
 	return h, nil
 }
@@ -121,6 +131,7 @@ func (h *house) keep(ctx context.Context) {
 		case <-rotate.C:
 			// Two keys open: nothing sealed lives longer than one rotation.
 			h.report("rotating keys", h.ring.Rotate(ctx, max(defaultLifetime, time.Duration(h.longest.Load()))))
+			h.report("rotating signing keys", h.signer.Rotate(ctx))
 		}
 	}
 }

@@ -24,6 +24,7 @@ func (p *portal) logoutToken(w http.ResponseWriter, r *http.Request, v *visit, p
 	}
 	name := provider.Traits().Name
 	ended, err := p.readLogoutToken(w, r, provider.(guest.LogoutReader))
+	countLogoutToken(name, err)
 	if err != nil {
 		refuseLogout(w, err)
 		if p.gate.app.mayTell(r) {

@@ -92,6 +92,10 @@ func (p *portal) route(u *url.URL) (found *room, quiet bool) {
 		return &room{serve: p.choose}, false
 	case "/logout":
 		return &room{serve: p.logout}, true
+	case "/jwks.json":
+		return &room{serve: p.keys, withoutStore: true}, false
+	case "/check":
+		return nil, false // asked by a rewrite, or in another spelling
 	case "/confirm":
 		return &room{serve: p.confirm}, false
 	}
@@ -147,11 +151,15 @@ func (p *portal) ask(w http.ResponseWriter, r *http.Request, v *visit) error {
 		w.WriteHeader(http.StatusFound)
 		return nil
 	}
-	page.WriteProblem(w, page.Problem{
-		Status: http.StatusUnauthorized, Code: "sign_in_required", Title: "Sign-in required",
-		Detail: "Open sign_in in a browser to sign in.", SignIn: v.origin.String() + p.signInURL("/"), RequestID: requestID(r),
-	})
+	page.WriteProblem(w, signInRequired(r, v))
 	return nil
+}
+
+func signInRequired(r *http.Request, v *visit) page.Problem {
+	return page.Problem{
+		Status: http.StatusUnauthorized, Code: "sign_in_required", Title: "Sign-in required",
+		Detail: "Open sign_in in a browser to sign in.", SignIn: v.origin.String() + v.gate.portal.signInURL("/"), RequestID: requestID(r),
+	}
 }
 
 var noStore = []string{"no-store"}

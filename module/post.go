@@ -33,9 +33,18 @@ const (
 // send hands a message over, and reports whether there was room for it. It
 // does not wait for the mail server.
 func (p *post) send(e mail.Entry) bool {
+	taken := p.enqueue(e)
+	if !taken {
+		mails.WithLabelValues(noRoom).Inc()
+	}
+	return taken
+}
+
+func (p *post) enqueue(e mail.Entry) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e.OnDone = countMail
+	began := time.Now()
+	e.OnDone = func(o mail.Outcome) { countMail(o, time.Since(began)) }
 	if p.closed {
 		return !caddy.Exiting() && p.sendLate(e)
 	}
@@ -53,8 +62,6 @@ func (p *post) sendLate(e mail.Entry) bool {
 	go drain(queue, postAtReload)
 	return taken
 }
-
-func countMail(o mail.Outcome) { mails.WithLabelValues(string(o)).Inc() }
 
 // close lets go of the queue. A reload does not wait for a mail server.
 func (p *post) close() {

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/caddy-login/caddy-login/module/backchannel"
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/header"
 	"github.com/caddy-login/caddy-login/module/session"
@@ -300,7 +301,7 @@ func (k *known) renew(ctx context.Context, h *house, one *renewing) (err error) 
 		if due, _ := schedule(k.renewal.rules, grant); k.gate.now().Before(due) {
 			return nil
 		}
-		tokens, err := k.renewal.by.Renew(ctx, grant.Kept())
+		tokens, err := k.renewal.by.Renew(backchannel.For(ctx, backchannel.Refresh), grant.Kept())
 		switch {
 		case errors.Is(err, guest.ErrGrantEnded), errors.Is(err, guest.ErrNotRenewable) && k.renewal.rules.Revalidate > 0:
 			return k.endGrant(ctx, h, err)

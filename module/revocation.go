@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/caddy-login/caddy-login/module/activity"
+	"github.com/caddy-login/caddy-login/module/backchannel"
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/identity"
 	"github.com/caddy-login/caddy-login/module/record"
@@ -103,6 +104,24 @@ func (h *house) revokeAll(tx guest.Tx, user identity.UserID, at time.Time) ([]se
 	return ended, nil
 }
 
+// revokeKept ends some of the sessions of a user who is no more, as many as one
+// transaction holds, and has be revoked what they kept. It is called until done.
+func (h *house) revokeKept(tx guest.Tx, user identity.UserID, at time.Time) (ended []session.Ended, done bool, err error) {
+	accounts, err := identity.Accounts(tx, user)
+	if err != nil {
+		return nil, false, err
+	}
+	if ended, done, err = h.sessions.EndUser(tx, user, session.Key{}); err != nil {
+		return nil, false, err
+	}
+	for _, account := range accounts {
+		if err := h.revokeLater(tx, identity.Change{Identity: account}, ended, at); err != nil {
+			return nil, false, err
+		}
+	}
+	return ended, done, nil
+}
+
 func (h *house) keepRevocation(tx guest.Tx, account *identity.Identity, granted guest.Granted, at time.Time) error {
 	plain, err := json.Marshal(granted)
 	if err != nil {
@@ -165,6 +184,11 @@ func (a *App) revokeDue(ctx context.Context, h *house, now time.Time) error {
 func (a *App) revokeOne(ctx context.Context, h *house, one dueRevocation, now time.Time) error {
 	failed := a.callRevoker(ctx, h, &one.revocation)
 	return h.store.Update(ctx, func(tx guest.Tx) error {
+		// During a reload another may have tried as well, and written down when
+		// next: two of it would be four after the next reload.
+		if _, err := tx.Get(one.key); errors.Is(err, guest.ErrNotFound) {
+			return nil
+		}
 		if err := tx.Delete(one.key); err != nil || failed == nil {
 			return err
 		}
@@ -195,7 +219,8 @@ func (a *App) callRevoker(ctx context.Context, h *house, r *revocation) error {
 	}
 	calling, cancel := context.WithTimeout(ctx, revokeTimeout)
 	defer cancel()
-	err = revoker.Revoke(calling, granted)
+	err = revoker.Revoke(backchannel.For(calling, backchannel.Revoke), granted)
+	countRevocation(r.Provider, err)
 	if err == nil || errors.Is(err, guest.ErrNotRevocable) {
 		return nil
 	}
@@ -238,20 +263,20 @@ func (a *App) eraseDue(ctx context.Context, h *house) error {
 		return err
 	})
 	for _, user := range due {
-		err = errors.Join(err, a.erase(ctx, h, user, false))
+		err = errors.Join(err, a.erase(ctx, h, user))
 	}
 	return err
 }
 
-// erase removes all that is kept of a user, in parts. Unless it is by force, the
-// user must still want it. What they granted is revoked.
-func (a *App) erase(ctx context.Context, h *house, user identity.UserID, force bool) error {
+// erase removes all that is kept of a user who still wants it, in parts. What
+// they granted is revoked.
+func (a *App) erase(ctx context.Context, h *house, user identity.UserID) error {
 	err := h.store.Update(ctx, func(tx guest.Tx) error {
 		known, err := identity.ReadUser(tx, user)
 		if err != nil {
 			return err
 		}
-		if !force && !known.IsDue(time.Now()) {
+		if !known.IsDue(time.Now()) {
 			return errStays
 		}
 		if known.State == identity.Deleted {
@@ -269,33 +294,71 @@ func (a *App) erase(ctx context.Context, h *house, user identity.UserID, force b
 	if err != nil {
 		return fmt.Errorf("erasing a user: %w", err)
 	}
-	if err := h.sessions.EndAll(ctx, user, session.Key{}); err != nil {
-		return err
-	}
-	if err := h.eraseRest(ctx, user); err != nil {
+	last, err := h.eraseRest(ctx, user, h.forgetThese)
+	if err != nil {
 		return fmt.Errorf("erasing a user: %w", err)
 	}
-	a.erased(user)
+	if last {
+		a.erased(user)
+	}
 	return nil
 }
 
 var errStays = errors.New("the user is not to be erased")
 
-// eraseRest erases in chunks: the activity first, since the last chunk of the
-// user is what ends it.
-func (h *house) eraseRest(ctx context.Context, user identity.UserID) error {
+func (h *house) forgetThese(ended []session.Ended) {
+	for i := range ended {
+		h.sessions.Forget(ended[i].Key)
+	}
+}
+
+// eraseRest erases in chunks what is left of a user who is condemned: sessions,
+// which it tells of, then the activity; the last chunk of the user is what ends
+// it. Several may be at it at once, or one after the other was killed: last is
+// told to exactly one.
+func (h *house) eraseRest(ctx context.Context, user identity.UserID, tell func([]session.Ended)) (last bool, err error) {
+	if err := h.eraseSessions(ctx, user, tell); err != nil {
+		return false, err
+	}
+	if err := h.eraseActivity(ctx, user); err != nil {
+		return false, err
+	}
 	for more := true; more; {
+		err := h.store.Update(ctx, func(tx guest.Tx) error {
+			known, err := identity.ReadUser(tx, user)
+			if err != nil {
+				return err
+			}
+			more, err = identity.Erase(tx, user, time.Now())
+			last = !more && !known.Deletes.IsZero() // else another was faster
+			return err
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	return last, nil
+}
+
+func (h *house) eraseSessions(ctx context.Context, user identity.UserID, tell func([]session.Ended)) error {
+	for done := false; !done; {
+		var ended []session.Ended
 		err := h.store.Update(ctx, func(tx guest.Tx) (err error) {
-			more, err = activity.Erase(tx, user, 1000)
+			ended, done, err = h.revokeKept(tx, user, time.Now())
 			return err
 		})
 		if err != nil {
 			return err
 		}
+		tell(ended)
 	}
+	return nil
+}
+
+func (h *house) eraseActivity(ctx context.Context, user identity.UserID) error {
 	for more := true; more; {
 		err := h.store.Update(ctx, func(tx guest.Tx) (err error) {
-			more, err = identity.Erase(tx, user, time.Now())
+			more, err = activity.Erase(tx, user, 1000)
 			return err
 		})
 		if err != nil {

@@ -3,7 +3,12 @@ package module
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,5 +125,103 @@ func TestOneRoundOfRevocationsIsBounded(t *testing.T) {
 	}
 	if err := g.housework(began.Add(time.Second)); err != nil || len(g.revoked) != revokeAtOnce+3 {
 		t.Errorf("after the second %d are revoked: %v", len(g.revoked), err)
+	}
+}
+
+// During a reload the old and the new app may both have read it, and both fail:
+// what is to be done once more must not become two.
+func TestRevocationThatTwoTriedIsWrittenDownOnce(t *testing.T) {
+	g := newRevokingGate(t)
+	now := time.Now()
+	g.grants("access", now)
+	g.failing = errors.New("the provider is down")
+	var due []dueRevocation
+	err := g.house.store.View(t.Context(), func(tx guest.Tx) (err error) {
+		due, err = dueRevocations(tx, now)
+		return err
+	})
+	if err != nil || len(due) != 1 {
+		t.Fatalf("%d are due: %v", len(due), err)
+	}
+	for range 2 {
+		if err := g.app.revokeOne(t.Context(), g.house, due[0], now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := g.pending(); n != 1 {
+		t.Errorf("it is written down %d times", n)
+	}
+}
+
+// hoards signs her in this often, with tokens that are as long as they may be,
+// and returns who she is.
+func (g *revokingGate) hoards(times int) (user identity.UserID) {
+	g.t.Helper()
+	long := guest.Secret(strings.Repeat("a", 30<<10))
+	for range times {
+		grant := g.grant()
+		grant.Access = long
+		enterWith(g.t, g.Gate, grant)
+	}
+	err := g.house.store.View(g.t.Context(), func(tx guest.Tx) error {
+		found, err := identity.Find(tx, identity.Query{Email: "ada@example.com"})
+		if err == nil && len(found) == 1 {
+			user = found[0].ID
+		}
+		return err
+	})
+	if err != nil || user == "" {
+		g.t.Fatal(user, err)
+	}
+	return user
+}
+
+// Whoever signs in often, at a provider of long tokens, must not become too much
+// to be deleted.
+func TestUserWithManyLongTokensIsErased(t *testing.T) {
+	g := newRevokingGate(t)
+	const often = 40
+	user := g.hoards(often)
+	d := &desk{w: httptest.NewRecorder(), r: httptest.NewRequest(http.MethodDelete, "/login/users/x", nil), name: string(user), app: g.app}
+	if _, err := d.erase(); err != nil {
+		t.Fatal(err)
+	}
+	// One of hers is that of newRevokingGate.
+	if n := g.pending(); n != often+1 {
+		t.Errorf("%d of %d sessions' tokens are to be revoked", n, often+1)
+	}
+	if sessions, err := g.house.sessions.OfUser(t.Context(), user); err != nil || len(sessions) != 0 {
+		t.Errorf("%d sessions live: %v", len(sessions), err)
+	}
+}
+
+// Two may be at one deletion: the operator and the housework, or that of two apps
+// during a reload.
+func TestDeletionIsToldByOne(t *testing.T) {
+	g := newRevokingGate(t)
+	user := g.hoards(2)
+	err := g.house.store.Update(t.Context(), func(tx guest.Tx) error {
+		_, err := identity.Erase(tx, user, time.Now())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told atomic.Int32
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			last, err := g.house.eraseRest(t.Context(), user, g.house.forgetThese)
+			if err != nil {
+				t.Error(err)
+			}
+			if last {
+				told.Add(1)
+			}
+		})
+	}
+	wait.Wait()
+	if n := told.Load(); n != 1 {
+		t.Errorf("%d of them tell", n)
 	}
 }

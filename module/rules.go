@@ -198,12 +198,18 @@ func (g *Gate) otherReadings(r *http.Request, publicToo bool) ([]*Rule, error) {
 // readAs is the request with another path, for matchers to look at. Their
 // placeholders stand for it, too; what earlier handlers set stays.
 func readAs(r *http.Request, path string) *http.Request {
-	ctx := r.Context()
 	read := *r
 	read.URL = &url.URL{Path: path, RawQuery: r.URL.RawQuery}
+	return preparedAgain(r, &read)
+}
+
+// preparedAgain is another request in place of r, as Caddy gives it to matchers:
+// what earlier handlers set for r stays.
+func preparedAgain(r, other *http.Request) *http.Request {
+	ctx := r.Context()
 	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	repl := caddy.NewReplacer()
-	prepared := caddyhttp.PrepareRequest(&read, repl, nil, server)
+	prepared := caddyhttp.PrepareRequest(other, repl, nil, server)
 	if was, ok := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Map(was.Get)
 	}

@@ -94,12 +94,14 @@ type Role struct {
 // Headers is what the app behind receives.
 type Headers struct {
 	// Sets of header names known from other gates. `remote`: Remote-User,
-	// -Email, -Name, -Groups, -Roles.
+	// -Email, -Name, -Groups, -Roles, -Assertion.
 	Presets []string `json:"presets,omitempty"`
 
-	// Further headers, name to value. A value may hold {id}, {email}, {name},
-	// {groups}, {roles}, {provider}. A header whose placeholders are all empty
-	// is not sent.
+	// Further headers, name to value, also in place of a preset's. A value may
+	// hold {id}, {email}, {name}, {groups}, {roles}, {provider}, {session},
+	// {username} (the proven address, else the id) and {subject:<provider>} (the
+	// account's id at that provider). A header whose placeholders are all empty is
+	// not sent.
 	Set map[string]string `json:"set,omitempty"`
 }
 

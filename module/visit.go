@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -28,10 +30,14 @@ type visit struct {
 	live  *session.Live // nil: nobody we know
 	// held is the session of the browser's cookie, also where it is none here.
 	held *session.Live
+	// bearer is what may be an access token of ours; empty: no such thing was
+	// looked for, or found. bearers are further ones.
+	bearer  string
+	bearers []string
 
 	// answer and scratch lie here so that a request costs one allocation.
 	answer  answer
-	scratch [6]string
+	scratch [7]string
 }
 
 // origin is a site's address as browsers see it.
@@ -94,9 +100,10 @@ func hostOf(hostPort string) string {
 	return hostPort
 }
 
-// recognise finds out who is signed in. Its error means that we cannot know.
+// recognise finds out who is signed in. Its error means that we cannot know, or
+// is errBadToken.
 func (v *visit) recognise(r *http.Request) error {
-	if v.cookie == "" {
+	if v.cookie == "" && v.bearer == "" {
 		return nil
 	}
 	house, err := v.gate.app.door.enter()
@@ -104,7 +111,14 @@ func (v *visit) recognise(r *http.Request) error {
 		return err
 	}
 	v.house = house
-	live, err := house.sessions.Read(r.Context(), v.scope, v.cookie)
+	if err := v.readCookie(r.Context()); err != nil || v.bearer == "" {
+		return err
+	}
+	return v.readBearer(r)
+}
+
+func (v *visit) readCookie(ctx context.Context) error {
+	live, err := v.house.sessions.Read(ctx, v.scope, v.cookie)
 	if err == session.ErrNone {
 		return nil
 	}
@@ -153,6 +167,12 @@ type known struct {
 	// tokenUntil, in Unix nanoseconds; 0: never.
 	bare       header.Block
 	tokenUntil int64
+
+	// said are the assertions at hand; signing is held while one is made.
+	said    atomic.Pointer[[]*assertion]
+	signing sync.Mutex
+	// check is what only another proxy is told.
+	check header.Block
 }
 
 // known is nil for nobody we know.
@@ -172,21 +192,28 @@ func (v *visit) known(g *Gate) *known {
 
 func render(g *Gate, live *session.Live) *known {
 	k := &known{gate: g, live: live, visitor: g.visitorOf(live)}
-	fields := make([]header.Field, 0, len(g.fields))
-	for _, f := range g.fields {
-		fields = append(fields, header.Field{Name: f.name, Value: f.value(k)})
-	}
-	k.block = header.NewBlock(fields...)
+	fields := k.render(g.fields)
+	k.block, k.check = header.NewBlock(fields...), header.NewBlock(k.render(g.checkFields)...)
+	k.bare = k.block
 	k.lookup = k.placeholder
 	if live.Grant != nil {
 		k.renewal, k.lapse = g.renewalOf(live), g.lapseOf(live)
 		token, until := g.tokenField(live)
-		k.bare, k.tokenUntil = k.block, until
+		k.tokenUntil = until
 		if token.Name != "" {
 			k.block = header.NewBlock(append(fields, token)...)
 		}
 	}
 	return k
+}
+
+// render fills in what lasts as long as the session.
+func (k *known) render(fields []field) []header.Field {
+	rendered := make([]header.Field, 0, len(fields))
+	for _, f := range fields {
+		rendered = append(rendered, header.Field{Name: f.name, Value: f.value(k)})
+	}
+	return rendered
 }
 
 // visitorOf is somebody as the rules and roles of a site see them.
@@ -202,12 +229,20 @@ func (g *Gate) visitorOf(live *session.Live) policy.Visitor {
 
 func (k *known) lapsed() bool { return k.lapse != 0 && k.gate.now().UnixNano() >= k.lapse }
 
-// headers are what the app is told now.
-func (k *known) headers() header.Block {
-	if k.tokenUntil != 0 && k.gate.now().UnixNano() >= k.tokenUntil {
-		return k.bare
+// headers are what the app is told now. Their error means that we cannot sign.
+func (k *known) headers(v *visit) (header.Block, error) {
+	block, bare := k.block, k.bare
+	if k.gate.signs {
+		a, err := k.assertion(v)
+		if err != nil {
+			return nil, err
+		}
+		block, bare = a.block, a.bare
 	}
-	return k.block
+	if k.tokenUntil != 0 && k.gate.now().UnixNano() >= k.tokenUntil {
+		return bare, nil
+	}
+	return block, nil
 }
 
 func (k *known) policyVisitor() *policy.Visitor {

@@ -13,8 +13,10 @@ import (
 // body caps what can be read of an answer, and ends the call when closed.
 type body struct {
 	io.ReadCloser
-	left int64
-	done context.CancelFunc
+	left    int64
+	done    context.CancelFunc
+	watched *watched
+	flaw    Flaw // what is wrong with it even if all of it can be read
 }
 
 // Read returns ErrTooLarge once more than the cap is there to be read. A
@@ -29,13 +31,25 @@ func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.left -= int64(n)
 	if b.left < 0 {
-		return n - 1, ErrTooLarge
+		n, err = n-1, ErrTooLarge
+	}
+	if err != nil && err != io.EOF {
+		b.watched.end(flawOfBody(err))
 	}
 	return n, err
 }
 
+// flawOfBody is what was wrong with an answer that could not be read to its end.
+func flawOfBody(err error) Flaw {
+	if f := flawOf(err); f == TimedOut {
+		return f
+	}
+	return BadAnswer
+}
+
 func (b *body) Close() error {
 	defer b.done()
+	b.watched.end(b.flaw)
 	return b.ReadCloser.Close()
 }
 

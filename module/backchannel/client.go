@@ -70,6 +70,12 @@ type Network struct {
 	// then the proxy's work. It sees the host, and no more: all that goes
 	// through it is TLS from end to end, and calls to this machine never do.
 	Proxy func(*http.Request) (*url.URL, error)
+
+	// Watch, where it is not nil, is told of each call that ended: how long it
+	// took, from waiting for its turn to the last byte read, and what was wrong
+	// with it. A call that its caller gave up is passed over. Watch is called on
+	// many goroutines and must not block.
+	Watch func(Call, time.Duration, Flaw)
 }
 
 // Client makes a client for one provider. operatorURLs are those that the
@@ -105,6 +111,7 @@ func (n Network) client(b bounds, operatorURLs []string) *http.Client {
 		direct:  n.transport(dialer{own: own, resolver: n.Resolver}.dial),
 		proxied: proxied,
 		turns:   make(chan struct{}, b.calls),
+		watch:   n.Watch,
 	}}
 }
 
@@ -147,6 +154,7 @@ type transport struct {
 	direct  http.RoundTripper
 	proxied http.RoundTripper
 	turns   chan struct{}
+	watch   func(Call, time.Duration, Flaw) // may be nil
 }
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -162,15 +170,18 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (t *transport) call(req *http.Request) (*http.Response, error) {
+	watched := t.watched(req)
 	ctx, cancel := context.WithTimeout(req.Context(), t.timeout)
 	res, err := t.send(ctx, req)
 	if err != nil {
+		watched.end(flawOf(err))
 		cancel()
 		return nil, err
 	}
 	res.Request = req
-	res.Body = &body{ReadCloser: res.Body, left: t.body, done: cancel}
+	res.Body = &body{ReadCloser: res.Body, left: t.body, done: cancel, watched: watched, flaw: flawOfStatus(res.StatusCode)}
 	if res.StatusCode >= 300 && res.StatusCode < 400 {
+		watched.end(BadAnswer)
 		res.Body.Close()
 		return nil, fmt.Errorf("%w (status %d)", ErrRedirect, res.StatusCode)
 	}

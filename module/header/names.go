@@ -15,7 +15,7 @@ var identity = []struct{ product, names string }{
 	{"this one, Authelia, tinyauth, Apache, any CGI", "Remote-*"},
 	{"Kubernetes front proxies, Gitea, many apps", "X-Remote-*"},
 	{"oauth2-proxy", "X-Forwarded-User X-Forwarded-Email X-Forwarded-Groups X-Forwarded-Preferred-Username X-Forwarded-Access-Token X-Auth-Request-*"},
-	{"oauth2-proxy's relatives", "X-Forwarded-User-* X-Forwarded-Userid X-Forwarded-Username X-Forwarded-Name X-Forwarded-Roles X-Forwarded-Id-Token"},
+	{"oauth2-proxy's relatives", "X-Forwarded-User-* X-Forwarded-Userid X-Forwarded-Username X-Forwarded-Name X-Forwarded-Displayname X-Forwarded-Mail X-Forwarded-Roles X-Forwarded-Id-Token"},
 	{"Pomerium", "X-Pomerium-*"},
 	{"Cloudflare Access", "Cf-Access-*"},
 	{"Google IAP", "X-Goog-Authenticated-User-* X-Goog-Iap-*"},

@@ -72,6 +72,7 @@ func (i *Issuer) pick(w http.ResponseWriter, r *http.Request) {
 // grant makes a code and hands it to the client.
 func (i *Issuer) grant(w http.ResponseWriter, r *http.Request, req *request, p Person, s session) {
 	code, faults := rand.Text(), i.take(&i.nextLogin)
+	i.tell(code)
 	i.mu.Lock()
 	i.codes.put(code, &login{
 		client:      req.client,

@@ -19,6 +19,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-login/caddy-login/module/logintest/secrets"
 )
 
 // How much an Issuer remembers, and for how long.
@@ -91,6 +93,7 @@ type Issuer struct {
 	nextRefresh []Faults
 	nextLogout  []Faults
 	calls       Calls
+	gaveOut     func(...string) // nil: nobody wants to know
 	down        bool
 	slow        time.Duration
 }
@@ -154,6 +157,7 @@ func NewIssuer(t testing.TB) *Issuer {
 	}
 	u := "http://" + l.Addr().String()
 	i := &Issuer{Issuer: u, URL: u, Seed: chooseSeed(t)}
+	i.gaveOut = func(all ...string) { secrets.Keep(t, all...) }
 	server := &http.Server{Handler: i, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: maxForm}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
@@ -180,6 +184,13 @@ func (i *Issuer) Person(p Person) {
 		return
 	}
 	i.people = append(i.people, p)
+}
+
+// tell lets the test know of what no log may show.
+func (i *Issuer) tell(all ...string) {
+	if i.gaveOut != nil {
+		i.gaveOut(all...)
+	}
 }
 
 // Down makes the issuer drop every connection without an answer, or ends that.

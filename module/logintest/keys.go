@@ -213,6 +213,7 @@ func (i *Issuer) mint(f Faults, header, claims map[string]any, secret string) (s
 		return "", fmt.Errorf("signing with %s: %w", alg, err)
 	}
 	token := input + "." + base64url(signature)
+	i.tell(token)
 	if f.Signed != nil {
 		token = f.Signed(token)
 	}

@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"sync"
 	"testing"
+
+	"github.com/caddy-login/caddy-login/module/logintest/secrets"
 )
 
 // OAuth is an OAuth 2.0 server that issues no ID token, such as GitHub: it has
@@ -23,6 +25,7 @@ type OAuth struct {
 	// URL is its http address on 127.0.0.1, without a slash at its end.
 	URL string
 
+	t          testing.TB
 	id, secret string
 
 	mu     sync.Mutex
@@ -48,7 +51,7 @@ type granted struct {
 
 // NewOAuth starts a server with one client, and ends it with the test.
 func NewOAuth(t testing.TB, id, secret string) *OAuth {
-	o := &OAuth{id: id, secret: secret, people: map[string]Account{}, codes: map[string]granted{}, tokens: map[string]Account{}}
+	o := &OAuth{t: t, id: id, secret: secret, people: map[string]Account{}, codes: map[string]granted{}, tokens: map[string]Account{}}
 	server := httptest.NewServer(o)
 	t.Cleanup(server.Close)
 	o.URL = server.URL
@@ -87,6 +90,7 @@ func (o *OAuth) authorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	code := rand.Text()
+	secrets.Keep(o.t, code)
 	o.codes[code] = granted{account, query.Get("redirect_uri"), query.Get("code_challenge")}
 	back.RawQuery = url.Values{"code": {code}, "state": {query.Get("state")}}.Encode()
 	http.Redirect(w, r, back.String(), http.StatusFound)
@@ -111,6 +115,7 @@ func (o *OAuth) token(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, map[string]string{"error": "bad_verification_code"})
 	default:
 		token := rand.Text()
+		secrets.Keep(o.t, token)
 		o.tokens[token] = code.account
 		writeJSON(w, map[string]string{"access_token": token, "token_type": "bearer", "scope": code.account.Scope})
 	}

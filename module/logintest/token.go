@@ -170,12 +170,14 @@ func (i *Issuer) spend(c client, form url.Values) (*login, error) {
 // (OpenID Connect Core section 11). i.mu is held.
 func (i *Issuer) issue(l *login) {
 	l.accessToken = rand.Text()
+	i.tell(l.accessToken)
 	i.tokens.life = i.tokenLife()
 	i.tokens.put(l.accessToken, l, i.now())
 	if !slices.Contains(l.scopes, "offline_access") || i.KeepsRefreshToken && l.refreshToken != "" {
 		return
 	}
 	l.refreshToken = rand.Text()
+	i.tell(l.refreshToken)
 	l.grant.refreshToken = l.refreshToken
 	i.refreshes.put(l.refreshToken, l, i.now())
 }

@@ -59,9 +59,13 @@ func (s *Sessions) end(tx guest.Tx, key Key) (*Session, error) {
 	return &session, s.write(tx, &session)
 }
 
-// endChunk is how many sessions end in one transaction: stores limit a
-// transaction's size.
-const endChunk = 256
+// Stores limit a transaction's size: what ends in one are at most endChunk
+// sessions, and once they kept endTokens bytes of tokens no more. Whoever has
+// the tokens be revoked writes them down in the same transaction.
+const (
+	endChunk  = 256
+	endTokens = 128 << 10
+)
 
 // EndAll ends every session of a user but the one to keep (zero: none is
 // kept).
@@ -83,21 +87,21 @@ func (s *Sessions) EndAll(ctx context.Context, user identity.UserID, keep Key) e
 }
 
 // EndUser ends up to 256 sessions of a user but the one to keep (zero: none is
-// kept), and reports whether those were all. To be called, in one transaction
-// after the other, until they are.
+// kept), fewer where they kept long tokens, and reports whether those were all.
+// To be called, in one transaction after the other, until they are.
 func (s *Sessions) EndUser(tx guest.Tx, user identity.UserID, keep Key) (ended []Ended, done bool, err error) {
 	keys, err := listed(tx, ownKind.Key(string(user), ""), keep, endChunk)
 	if err != nil {
 		return nil, false, err
 	}
-	ended, err = s.endThese(tx, user, keys)
-	return ended, len(keys) < endChunk, err
+	ended, all, err := s.endThese(tx, user, keys)
+	return ended, all && len(keys) < endChunk, err
 }
 
 // EndIdentity ends the sessions of a user that came in by an identity, the key
-// of an identity.Identity. It ends up to 256, since one transaction holds no
-// more: where there are others, they are none as soon as the identity is no
-// longer the user's, and sessions.ForgetUser was told.
+// of an identity.Identity. It ends up to 256, fewer where they kept long tokens,
+// since one transaction holds no more: where there are others, they are none as
+// soon as the identity is no longer the user's, and sessions.ForgetUser was told.
 func (s *Sessions) EndIdentity(tx guest.Tx, user identity.UserID, key []byte) ([]Ended, error) {
 	keys, err := listed(tx, ownKind.Key(string(user), ""), Key{}, listMost)
 	if err != nil {
@@ -114,28 +118,37 @@ func (s *Sessions) EndIdentity(tx guest.Tx, user identity.UserID, key []byte) ([
 			theirs = append(theirs, k)
 		}
 	}
-	return s.endThese(tx, user, theirs)
+	ended, _, err := s.endThese(tx, user, theirs)
+	return ended, err
 }
 
-func (s *Sessions) endThese(tx guest.Tx, user identity.UserID, keys []Key) (ended []Ended, err error) {
+// endThese reports whether it came to the end of them.
+func (s *Sessions) endThese(tx guest.Tx, user identity.UserID, keys []Key) (ended []Ended, all bool, err error) {
+	kept := 0
 	for _, key := range keys {
+		if kept >= endTokens {
+			return ended, false, nil
+		}
 		grant, err := s.grantOf(tx, key)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		session, err := s.end(tx, key)
 		if err != nil && !errors.Is(err, guest.ErrNotFound) {
-			return nil, err
+			return nil, false, err
 		}
 		if err == nil {
 			ended = append(ended, Ended{Session: *session, Grant: grant})
 		}
+		if grant != nil {
+			kept += len(grant.Access) + len(grant.Refresh)
+		}
 		// Also where the session itself is gone: else it would be listed for ever.
 		if err := tx.Delete(ownKind.Key(string(user), string(key[:]))); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	return ended, nil
+	return ended, true, nil
 }
 
 // listed are the session keys below prefix, up to most of them (0: all).

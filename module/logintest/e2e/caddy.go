@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/caddy-login/caddy-login/module/logintest/secrets"
 )
 
 // Caddy is a real Caddy process with a data directory of its own, which
@@ -36,6 +38,7 @@ type Caddy struct {
 	process   *exec.Cmd
 	ended     chan struct{}
 	stderr    *recorder
+	mayShow   string // why the log may show secrets; empty: it may not
 }
 
 // NewCaddy prepares a Caddy of program (see Build) without starting it, so
@@ -144,6 +147,23 @@ func (c *Caddy) LogKeepsSecret(secrets ...string) {
 	}
 }
 
+// LogMayShowSecrets lets this Caddy's log show what the test's players gave out,
+// for a reason: by default none of it may stand there in the end.
+func (c *Caddy) LogMayShowSecrets(why string) { c.mayShow = why }
+
+// keepsSecrets fails the test for what stands in the log that the players of the
+// test gave out: providers their codes and tokens, mails their codes and links,
+// sites their states and cookies.
+func (c *Caddy) keepsSecrets() {
+	if c.mayShow != "" {
+		c.t.Logf("the log may show secrets: %s", c.mayShow)
+		return
+	}
+	for _, line := range secrets.Shown(c.t, c.Log()) {
+		c.t.Errorf("the log shows %.2000s", line)
+	}
+}
+
 func (c *Caddy) end(signal os.Signal) {
 	c.t.Helper()
 	if c.process == nil {
@@ -166,10 +186,12 @@ var races = regexp.MustCompile(`(?s)WARNING: DATA RACE.*?={18}`)
 
 const ours = "caddy-login/caddy-login/"
 
-// finish is the end of every test: a data race of ours or a panic anywhere in
-// Caddy fails it, and a failed test shows how the log ends.
+// finish is the end of every test: a data race of ours, a panic anywhere in
+// Caddy, or a secret in its log fails it, and a failed test shows how the log
+// ends.
 func (c *Caddy) finish() {
 	c.end(syscall.SIGTERM)
+	c.keepsSecrets()
 	log := c.Log()
 	for _, bad := range []string{"panic:", "fatal error:"} {
 		if at := strings.Index(log, bad); at >= 0 {

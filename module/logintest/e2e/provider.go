@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/caddy-login/caddy-login/module/logintest/secrets"
 )
 
 // Person is somebody who can sign in at the Provider, under the address.
@@ -164,6 +166,7 @@ func (p *Provider) listen(cmd *exec.Cmd, stdout io.Reader) {
 		if json.Unmarshal(lines.Bytes(), &event) != nil {
 			continue
 		}
+		secrets.Keep(p.t, event.Issued...)
 		p.mu.Lock()
 		p.events = append(p.events, event)
 		p.mu.Unlock()

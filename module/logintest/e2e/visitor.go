@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/html"
+
+	"github.com/caddy-login/caddy-login/module/logintest/secrets"
 )
 
 // Visitor is a person with a very plain browser: cookies, forms, redirects
@@ -138,7 +140,19 @@ func (v *Visitor) Stream(r *http.Request) (*http.Response, error) {
 		Jar:           v.Jar,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return client.Do(r)
+	res, err := client.Do(r)
+	if err == nil {
+		v.keep(res)
+	}
+	return res, err
+}
+
+// keep remembers what an answer gave this visitor alone.
+func (v *Visitor) keep(res *http.Response) {
+	for _, cookie := range res.Cookies() {
+		secrets.Keep(v.t, cookie.Value)
+	}
+	secrets.KeepAddress(v.t, res.Header.Get("Location"))
 }
 
 // Follow navigates to address and follows redirects to their end.

@@ -21,6 +21,8 @@ import (
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
+
+	"github.com/caddy-login/caddy-login/module/logintest/secrets"
 )
 
 // Inbox is a running server and the mails it accepted. It is safe for
@@ -214,6 +216,10 @@ func (i *Inbox) found(what, value string) string {
 func (i *Inbox) Waiting() int { return len(i.mails) }
 
 func (i *Inbox) keep(m Mail) {
+	secrets.Keep(i.t, m.Code())
+	for _, link := range anyLink.FindAllString(m.Text, -1) {
+		secrets.KeepAddress(i.t, link)
+	}
 	select {
 	case i.mails <- m:
 	default:

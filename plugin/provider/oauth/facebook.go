@@ -127,6 +127,7 @@ func (f *Facebook) Provision(caddy.Context) error {
 		refusesPKCE: true,
 		anew:        url.Values{"auth_type": {"reauthenticate"}},
 		who:         f.who,
+		issuedTo:    f.issuedTo,
 	})
 }
 

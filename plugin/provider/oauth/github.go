@@ -161,6 +161,7 @@ func (g *GitHub) Provision(caddy.Context) error {
 		scopes:   []string{"read:user", "user:email"},
 		chooser:  url.Values{"prompt": {"select_account"}},
 		who:      g.who,
+		issuedTo: g.issuedTo,
 	}
 	if len(g.orgs)+len(g.teams) > 0 {
 		b.needed = []string{"read:org"}

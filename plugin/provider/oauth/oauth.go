@@ -45,6 +45,7 @@ func init() {
 //		name_path <path>
 //		client_auth basic|post
 //		revocation_url <url>
+//		introspection_url <url>
 //	}
 //
 // A path leads into the answer: names with dots between, and places in lists,
@@ -81,6 +82,11 @@ type OAuth2 struct {
 	// The endpoint that takes back what a person granted, once they disconnect or
 	// delete their account here (RFC 7009). Default: none is asked.
 	RevocationURL string `json:"revocation_url,omitempty"`
+
+	// The endpoint that says whom an access token was issued to (RFC 7662). With
+	// it, apps of yours that sign in with this client ID at the server may hand in
+	// the access token they got. Default: none may.
+	IntrospectionURL string `json:"introspection_url,omitempty"`
 
 	party
 }
@@ -124,7 +130,7 @@ func (o *OAuth2) option(d *caddyfile.Dispenser) error {
 	default:
 		none := []string{"name", "provider_logout", "native_client_ids"}
 		return provider.Rest(d, own, provider.Without{Part: &o.Options, Not: none},
-			o.addresses("userinfo_url", &o.UserinfoURL), revocationAddress(&o.RevocationURL))
+			o.addresses("userinfo_url", &o.UserinfoURL), revocationAddress(&o.RevocationURL), introspectionAddress(&o.IntrospectionURL))
 	}
 }
 
@@ -189,7 +195,11 @@ func (o *OAuth2) Provision(caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	return o.setUp(&o.Options, at, brand{key: "oauth2", basic: o.ClientAuth != "post", groups: true, who: o.who})
+	b := brand{key: "oauth2", basic: o.ClientAuth != "post", groups: true, who: o.who}
+	if at.introspection != "" {
+		b.issuedTo = o.issuedTo
+	}
+	return o.setUp(&o.Options, at, b)
 }
 
 func (o *OAuth2) locate() (place, error) {
@@ -198,10 +208,10 @@ func (o *OAuth2) locate() (place, error) {
 		return at, err
 	}
 	at.Issuer = cmp.Or(at.Issuer, originOf(at.api))
-	at.revocation = o.RevocationURL
-	revocation := revocationAddress(&at.revocation)
-	err = revocation.Resolve()
-	at.own = append(at.own, revocation.Given()...)
+	at.revocation, at.introspection = o.RevocationURL, o.IntrospectionURL
+	more := append(revocationAddress(&at.revocation), introspectionAddress(&at.introspection)...)
+	err = more.Resolve()
+	at.own = append(at.own, more.Given()...)
 	return at, err
 }
 

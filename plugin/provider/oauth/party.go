@@ -51,6 +51,11 @@ type brand struct {
 	// endpoint. Empty: there is none.
 	revocation string
 
+	// issuedTo asks whom an access token was issued to, and refuses one that was
+	// not issued to us. It returns who it is for, empty where the server does not
+	// say, and what it says of the token itself. nil: there is nobody to ask.
+	issuedTo func(context.Context, bearer) (subject string, tokens provider.Tokens, err error)
+
 	// groups is set where the brand lists a person's groups.
 	groups bool
 

@@ -48,7 +48,8 @@ type place struct {
 	said string   // the issuer, where the operator wrote one
 	own  []string // what the operator wrote
 
-	revocation string // the revocation endpoint; empty: there is none
+	revocation    string // the revocation endpoint; empty: there is none
+	introspection string // likewise
 }
 
 // resolve returns the addresses with their placeholders replaced, checked.

@@ -54,12 +54,13 @@ func (l *LinkedIn) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 // network.
 func (l *LinkedIn) Provision(caddy.Context) error {
 	return l.party.setUp(settings{options: &l.Options, endpoints: l.Endpoints, clientAuth: "post"}, brand{
-		key:         "linkedin",
-		defaults:    linkedinDefaults,
-		issuer:      "https://www.linkedin.com/oauth",
-		lacks:       linkedinLacks,
-		refusesPKCE: true,
-		dropsNonce:  true,
+		key:           "linkedin",
+		defaults:      linkedinDefaults,
+		issuer:        "https://www.linkedin.com/oauth",
+		lacks:         linkedinLacks,
+		refusesPKCE:   true,
+		dropsNonce:    true,
+		introspection: "introspectToken",
 	})
 }
 

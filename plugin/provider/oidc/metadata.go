@@ -39,11 +39,12 @@ type metadata struct {
 	algs        []jose.SignatureAlgorithm
 	namesIssuer bool // RFC 9207: authorization answers carry iss
 
-	endSessionURL string   // empty where there is none
-	revocationURL string   // likewise
-	datesSignIns  bool     // ID tokens say when a person signed in, where that is asked for
-	offline       bool     // the scope offline_access may be asked for
-	clientAlgs    []string // those that a client_assertion may be signed with; none: it does not say
+	endSessionURL    string   // empty where there is none
+	revocationURL    string   // likewise
+	introspectionURL string   // likewise
+	datesSignIns     bool     // ID tokens say when a person signed in, where that is asked for
+	offline          bool     // the scope offline_access may be asked for
+	clientAlgs       []string // those that a client_assertion may be signed with; none: it does not say
 }
 
 // discover reads the issuer's discovery document, unless the operator wrote
@@ -100,6 +101,7 @@ func (p *party) readMetadata(doc provider.Claims) (*metadata, error) {
 		}
 	}
 	m.revocationURL = p.revocationURL(doc, m.tokenURL)
+	m.introspectionURL = p.introspectionURL(doc, m.tokenURL)
 	return m, nil
 }
 

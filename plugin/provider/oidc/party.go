@@ -89,6 +89,10 @@ type brand struct {
 	// revocation is how that, or what else was kept, is revoked.
 	revocation revocation
 
+	// introspection is where the endpoint that says whom a token was issued to is,
+	// seen from the token endpoint, for where discovery does not say so.
+	introspection string
+
 	// lacks are the common options that would do nothing.
 	lacks lacking
 
@@ -162,7 +166,7 @@ type party struct {
 	// one.
 	signer *clientSigner
 
-	oddFarewell, oddRevocation sync.Once
+	oddFarewell, oddRevocation, oddIntrospection sync.Once
 }
 
 func (p *party) setUp(s settings, b brand) error {

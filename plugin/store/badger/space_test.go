@@ -1,8 +1,11 @@
 package badger
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -25,5 +28,24 @@ func TestStoreTellsHowMuchRoomThereIs(t *testing.T) {
 	got, taken, free, err := opened.(*store).Space()
 	if err != nil || got != dir || taken <= 0 || free <= 0 {
 		t.Errorf("%s, %d, %d, %v", got, taken, free, err)
+	}
+}
+
+// What a Restore replaced lies there, too, until the next one.
+func TestSpaceCountsWhatWasReplaced(t *testing.T) {
+	s := tempStore(t)
+	_, before, _, err := s.Space()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 3 << 20
+	if err := os.MkdirAll(s.files.path(beforeRestore), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.files.path(beforeRestore), "000001.vlog"), bytes.Repeat([]byte("x"), size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, after, _, err := s.Space(); err != nil || after < before+size {
+		t.Errorf("%d bytes before, %d after: %v", before, after, err)
 	}
 }

@@ -1,0 +1,149 @@
+package module
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddy-login/caddy-login/module/seal"
+)
+
+// visiting is a visit of the session at a host, and what is known of it.
+func visiting(t *testing.T, g *Gate, cookie, host string) (*visit, *known) {
+	t.Helper()
+	r := prepared(chromes("login="+cookie, nil), &mute{header: http.Header{}})
+	r.Host = host
+	v := g.visit(r)
+	if err := v.recognise(r); err != nil || v.live == nil {
+		t.Fatalf("not recognised: %v", err)
+	}
+	return v, v.known(g)
+}
+
+// tokenOf is the assertion that the app is sent.
+func tokenOf(t *testing.T, v *visit, k *known) string {
+	t.Helper()
+	block, err := k.headers(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range block {
+		if f.Name == "Remote-Assertion" {
+			return f.Value
+		}
+	}
+	t.Fatal("no assertion")
+	return ""
+}
+
+const openToUsers = `{"allow":[{"who":["users"]}]}`
+
+func TestAssertionIsMadeAgainWhenHalfSpent(t *testing.T) {
+	g := openGate(t, openToUsers)
+	v, k := visiting(t, g, enter(t, g), "localhost:8080")
+	now := time.Now()
+	g.now = func() time.Time { return now }
+	first := tokenOf(t, v, k)
+	for _, step := range []struct {
+		after time.Duration
+		same  bool
+	}{{0, true}, {seal.SignatureLife/2 - time.Second, true}, {seal.SignatureLife / 2, false}} {
+		at := now
+		g.now = func() time.Time { return at.Add(step.after) }
+		if got := tokenOf(t, v, k); (got == first) != step.same {
+			t.Errorf("after %s the same: %t", step.after, got == first)
+		}
+	}
+	g.now = func() time.Time { return now.Add(-time.Hour) }
+	if tokenOf(t, v, k) == first || k.told(v.origin).until > now.Add(-time.Hour+seal.SignatureLife).UnixNano() {
+		t.Error("one from the future goes on")
+	}
+}
+
+func TestManyAtOnceMakeOneAssertion(t *testing.T) {
+	g := openGate(t, openToUsers)
+	v, k := visiting(t, g, enter(t, g), "localhost:8080")
+	for _, age := range []time.Duration{0, seal.SignatureLife * 3 / 4, 2 * seal.SignatureLife} {
+		at := time.Now().Add(age)
+		g.now = func() time.Time { return at }
+		var old string
+		if a := k.told(v.origin); a.goodAt(at.UnixNano()) {
+			old = tokenIn(a)
+		}
+		var wait sync.WaitGroup
+		tokens := make([]string, 32)
+		for i := range tokens {
+			wait.Go(func() {
+				if a, err := k.assertion(v); err == nil {
+					tokens[i] = tokenIn(a)
+				}
+			})
+		}
+		wait.Wait()
+		fresh := tokenIn(k.told(v.origin))
+		for _, token := range tokens {
+			if token == "" || token != fresh && token != old {
+				t.Fatalf("at the age of %s more than one was made", age)
+			}
+		}
+	}
+}
+
+func tokenIn(a *assertion) string { return a.block[len(a.block)-1].Value }
+
+func TestAssertionIsForOneOriginAndFewAreKept(t *testing.T) {
+	g := openGate(t, openToUsers)
+	cookie := enter(t, g)
+	seen := map[string]bool{}
+	for port := range 100 {
+		v, k := visiting(t, g, cookie, fmt.Sprintf("localhost:%d", 1000+port))
+		token := tokenOf(t, v, k)
+		if seen[token] {
+			t.Fatalf("one assertion for two origins: %s", token)
+		}
+		seen[token] = true
+		if again := tokenOf(t, v, k); again != token {
+			t.Fatal("signs for every request")
+		}
+		if n := len(*k.said.Load()); n > mostOrigins {
+			t.Fatalf("keeps %d", n)
+		}
+	}
+}
+
+func TestAssertionEndsNoLaterThanTheSession(t *testing.T) {
+	g := openGate(t, openToUsers)
+	v, k := visiting(t, g, enter(t, g), "localhost:8080")
+	end := k.live.Expires
+	g.now = func() time.Time { return end.Add(-time.Minute) }
+	first := tokenOf(t, v, k)
+	if until := k.told(v.origin).until; until > end.UnixNano() {
+		t.Errorf("lives on for %s", time.Duration(until-end.UnixNano()))
+	}
+	g.now = func() time.Time { return end.Add(-time.Second) }
+	if tokenOf(t, v, k) != first {
+		t.Error("signs again for nothing")
+	}
+}
+
+func TestForgottenSessionHasANewAssertion(t *testing.T) {
+	g := openGate(t, openToUsers)
+	cookie := enter(t, g)
+	v, k := visiting(t, g, cookie, "localhost:8080")
+	first := tokenOf(t, v, k)
+	v.house.sessions.Forget(k.live.Key)
+	v, k = visiting(t, g, cookie, "localhost:8080")
+	if tokenOf(t, v, k) == first {
+		t.Error("what was forgotten is still told")
+	}
+}
+
+func TestSiteWithoutTheHeaderSignsNothing(t *testing.T) {
+	g := openGate(t, `{"allow":[{"who":["users"]}],"headers":{"presets":["oauth2-proxy"]}}`)
+	v, k := visiting(t, g, enter(t, g), "localhost:8080")
+	if _, err := k.headers(v); err != nil || k.said.Load() != nil {
+		t.Errorf("signed, %v", err)
+	}
+}
