@@ -176,7 +176,7 @@ func printGuide(out io.Writer, s settings) {
 
     Ada   verified mail, groups staff and admins: may see everything
     Bob   verified mail, group staff: /admin/ is not for him
-    Eve   mail that nobody verified: she gets in, but the app is not told it
+    Eve   mail that nobody verified: she is asked for a code first
 
   or anybody, by any address: what is mailed to it arrives at
 
@@ -185,6 +185,7 @@ func printGuide(out io.Writer, s settings) {
   Look at what the app receives, and try
     http://localhost:%[1]d/public/         for anyone, signed in or not
     http://localhost:%[1]d/admin/          for the group admins
+    http://localhost:%[1]d/.login/account  your addresses, accounts, sessions
     http://localhost:%[1]d/.login/logout   the clock on the first page stops, too
 
   All of it is examples/demo/Caddyfile. Stop with ctrl-C.
