@@ -35,7 +35,7 @@ const (
 	maxPending = 5
 	// maxCookies bounds what they weigh together: with the session and all of our
 	// small cookies 2 KiB, so that Caddy's 16 KiB of header stay the app's.
-	maxCookies = 1400
+	maxCookies = 1480
 )
 
 // Errors of Resume and Spend, to be tested with errors.Is.

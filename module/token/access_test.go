@@ -47,7 +47,7 @@ func TestAccessTokenIsWhatRFC9068Describes(t *testing.T) {
 	w.must(json.Unmarshal(payload, &claims))
 	now := float64(w.clock.Now().Unix())
 	want := map[string]any{
-		"iss": origin, "aud": origin, "sub": string(begun.Session.User), "sid": begun.Session.Handle, "client_id": "corp",
+		"iss": origin, "aud": origin + "/.login/api", "sub": string(begun.Session.User), "sid": begun.Session.Handle, "client_id": "corp",
 		"iat": now, "exp": now + 600, "jti": claims["jti"],
 	}
 	if !reflect.DeepEqual(claims, want) {
@@ -347,7 +347,7 @@ func TestInvalidTokensLeaveNothingBehind(t *testing.T) {
 	flood := func(n int) {
 		for i := range n {
 			claims := fmt.Appendf(nil, `{"iss":%q,"aud":%q,"sub":"u","sid":"%016d","iat":%d,"exp":%d,"jti":"%032d"}`,
-				origin, origin, i, w.clock.Now().Unix(), w.clock.Now().Unix()+600, i)
+				origin, origin+"/.login/api", i, w.clock.Now().Unix(), w.clock.Now().Unix()+600, i)
 			if _, err := w.read(parts[0] + "." + encode(string(claims)) + "." + parts[2]); !errors.Is(err, token.ErrInvalid) {
 				t.Fatal(err)
 			}

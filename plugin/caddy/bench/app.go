@@ -17,6 +17,10 @@ import (
 // appVariable is the address that the app listens on.
 const appVariable = "LOGIN_BENCH_APP"
 
+// assertionHeader is what the gate tells besides, signed anew every few minutes:
+// the floor sends one that it was given.
+const assertionHeader = "Remote-Assertion"
+
 // identityHeaders are what the gate tells the app of a visitor.
 var identityHeaders = []string{"Remote-User", "Remote-Email", "Remote-Name", "Remote-Groups", "Remote-Roles"}
 
@@ -119,6 +123,9 @@ func (a *app) wrongWith(r *http.Request) string {
 		if got := strings.Join(r.Header[name], "|"); got != want[name] {
 			return fmt.Sprintf("%s: %s is %q, not %q", r.URL.Path, name, got, want[name])
 		}
+	}
+	if got := r.Header[assertionHeader]; len(got) > 1 || (len(got) == 1) != (want[assertionHeader] != "") {
+		return fmt.Sprintf("%s: %d of %s", r.URL.Path, len(got), assertionHeader)
 	}
 	if got := strings.Join(r.Header["Cookie"], "|"); a.expect.Cookie != "" && got != a.expect.Cookie {
 		return fmt.Sprintf("%s: Cookie has %d bytes, not %q", r.URL.Path, len(got), a.expect.Cookie)

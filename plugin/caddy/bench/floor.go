@@ -64,7 +64,7 @@ func (f *floor) Provision(caddy.Context) error {
 	}
 	for _, session := range sessions {
 		var headers []floorHeader
-		for _, name := range identityHeaders {
+		for _, name := range append([]string{assertionHeader}, identityHeaders...) {
 			if value := session.Headers[name]; value != "" {
 				headers = append(headers, floorHeader{name, value})
 			}
@@ -76,6 +76,7 @@ func (f *floor) Provision(caddy.Context) error {
 }
 
 func (f *floor) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	delete(r.Header, assertionHeader)
 	for _, name := range identityHeaders {
 		delete(r.Header, name)
 	}

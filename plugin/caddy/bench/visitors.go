@@ -112,6 +112,9 @@ func toldOf(received http.Header) map[string]string {
 	for _, name := range identityHeaders {
 		told[name] = received.Get(name)
 	}
+	if assertion := received.Get(assertionHeader); assertion != "" {
+		told[assertionHeader] = assertion
+	}
 	return told
 }
 
