@@ -220,7 +220,7 @@ const (
 	bodyPatience = time.Minute
 	// readerPatience is how long a backup's reader may take none of it: others
 	// who want one wait meanwhile, and so does a Caddy that is to stop.
-	readerPatience = 10 * time.Second
+	readerPatience = 30 * time.Second
 )
 
 func (d *desk) patientBody() io.Reader {

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/caddy-login/caddy-login/module/logintest/secrets"
 )
 
 func TestMain(m *testing.M) { os.Exit(Main(m)) }
@@ -29,6 +31,7 @@ func plain(t *testing.T) (*Caddy, *App, string) {
 	app := NewApp(t)
 	caddy := NewCaddy(t, BuildPackage(t, Plain))
 	caddy.Env["APP"] = app.Addr
+	caddy.LogMayShowSecrets("plain Caddy logs addresses as they are")
 	caddy.Start(plainSite)
 	return caddy, app, fmt.Sprintf("https://app.test:%d", caddy.Port)
 }
@@ -68,6 +71,22 @@ func TestCaddyComesBackAfterKillAndReload(t *testing.T) {
 	if !strings.Contains(caddy.Log(), "/here") || len(caddy.Logs()) == 0 {
 		t.Error("no access log")
 	}
+}
+
+func TestSecretInTheLogIsFound(t *testing.T) {
+	caddy := NewCaddy(t, BuildPackage(t, Plain))
+	caddy.LogMayShowSecrets("that it does is what is tested")
+	caddy.Start(`
+http://app.localhost:{$PORT2} {
+	log
+	redir /in /back?code=the-code-of-this-very-test
+	respond /back "in"
+}`)
+	if shown := secrets.Shown(t, caddy.Log()); len(shown) != 0 {
+		t.Errorf("before anything was given out the log shows %q", shown)
+	}
+	NewVisitor(t).Get(fmt.Sprintf("http://app.localhost:%d/in", caddy.Port2))
+	Eventually(t, patience, "the log to show the code", func() bool { return len(secrets.Shown(t, caddy.Log())) > 0 })
 }
 
 func TestVisitorSpeaksBothVersions(t *testing.T) {
