@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -178,8 +177,7 @@ func voidSome(tx guest.Tx, kind record.Kind, after []byte) (last []byte, more bo
 	return last, len(keys) == longestPage, err
 }
 
-// endEverybody ends all sessions. Those of a page end at once: a store makes one
-// write of what comes together.
+// endEverybody ends all sessions, page by page.
 func endEverybody(ctx context.Context, sessions *session.Sessions) error {
 	var after session.Key
 	for {
@@ -187,7 +185,11 @@ func endEverybody(ctx context.Context, sessions *session.Sessions) error {
 		if err != nil {
 			return err
 		}
-		if err := endThese(ctx, sessions, page); err != nil {
+		keys := make([]session.Key, len(page))
+		for i := range page {
+			keys[i] = page[i].Key
+		}
+		if err := sessions.EndMany(ctx, keys); err != nil {
 			return err
 		}
 		if next == (session.Key{}) {
@@ -195,23 +197,6 @@ func endEverybody(ctx context.Context, sessions *session.Sessions) error {
 		}
 		after = next
 	}
-}
-
-// endingAtOnce is how many sessions end beside each other.
-const endingAtOnce = 64
-
-func endThese(ctx context.Context, sessions *session.Sessions, page []session.Session) error {
-	var wait sync.WaitGroup
-	slots, errs := make(chan struct{}, endingAtOnce), make([]error, len(page))
-	for i := range page {
-		slots <- struct{}{}
-		wait.Go(func() {
-			defer func() { <-slots }()
-			errs[i] = sessions.End(ctx, page[i].Key)
-		})
-	}
-	wait.Wait()
-	return errors.Join(errs...)
 }
 
 const (

@@ -561,14 +561,20 @@ func (p *portal) condemn(tx guest.Tx, r *http.Request, v *visit, at time.Time) (
 }
 
 // signOutAll forgets the sessions that a deletion has ended. Others of the
-// person's, if there are more than one transaction ends, are none already.
+// person's, if there are more than one transaction ends, are none already; what
+// they kept is to be revoked, too.
 func (p *portal) signOutAll(r *http.Request, v *visit, ended []session.Ended) {
 	sessions := v.house.sessions
 	sessions.Forget(v.live.Key)
 	for i := range ended {
 		sessions.Forget(ended[i].Key)
 	}
-	if err := sessions.EndAll(context.WithoutCancel(r.Context()), v.live.User, session.Key{}); err != nil {
+	forget := func(ended []session.Ended) {
+		for i := range ended {
+			sessions.Forget(ended[i].Key)
+		}
+	}
+	if err := v.house.eraseSessions(context.WithoutCancel(r.Context()), v.live.User, forget); err != nil {
 		p.gate.app.complain(err, requestID(r))
 	}
 }

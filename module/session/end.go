@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/identity"
@@ -39,6 +40,27 @@ func (s *Sessions) EndWith(ctx context.Context, key Key, also func(guest.Tx) err
 		return fmt.Errorf("ending session: %w", err)
 	}
 	s.Forget(key)
+	return nil
+}
+
+// EndMany ends sessions as End does, as many in each transaction as it holds.
+func (s *Sessions) EndMany(ctx context.Context, keys []Key) error {
+	for chunk := range slices.Chunk(keys, endChunk) {
+		err := s.store.Update(ctx, func(tx guest.Tx) error {
+			for _, key := range chunk {
+				if _, err := s.end(tx, key); err != nil && !errors.Is(err, guest.ErrNotFound) {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("ending sessions: %w", err)
+		}
+		for _, key := range chunk {
+			s.Forget(key)
+		}
+	}
 	return nil
 }
 

@@ -884,6 +884,7 @@ func TestStreamFromBeforeAReloadEndsWithTheGrant(t *testing.T) {
 	q := newQuarry(t, "ada")
 	q.TokenLife = 20 * time.Second
 	s := raid(t, forwardingOneWay, q, nil)
+	s.LogMayShowSecrets("of an answer that breaks off reverse_proxy tells all that the app was sent")
 	ada := e2e.NewVisitor(t)
 	s.arrive(t, ada, s.site, "op", "ada")
 	stream := s.listen(t, ada)
