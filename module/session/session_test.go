@@ -184,6 +184,28 @@ func TestNewSessionReplacesTheBrowsersOldOne(t *testing.T) {
 	}
 }
 
+func TestManySessionsEndInParts(t *testing.T) {
+	w := newWorld(t)
+	kept, keptCookie := w.begin(session.New{})
+	keys, cookies := []session.Key{{1: 1}}, []string{} // one that nobody has
+	for range 600 {
+		begun, cookie := w.begin(session.New{})
+		keys, cookies = append(keys, begun.Key), append(cookies, cookie)
+	}
+	w.signedIn(cookies[599]) // at hand
+	before := w.records("session/")
+	w.must(w.sessions.EndMany(context.Background(), keys))
+	for _, cookie := range cookies {
+		w.signedOut(cookie)
+	}
+	w.restart()
+	w.signedOut(cookies[0])
+	w.signedIn(keptCookie)
+	if kept.Key == (session.Key{}) || w.records("session/") != before {
+		t.Error("an end is no longer kept")
+	}
+}
+
 func TestEndAllKeepsOneAndOtherPeoples(t *testing.T) {
 	w := newWorld(t)
 	bob := w.admit("bob")
