@@ -23,6 +23,20 @@
 // the user a session. Where the provider posts its answer, it is parked for a
 // minute while the browser comes round by a GET that carries its cookies.
 //
+// Where the decision needs a word or a proof first, nothing is written but that
+// this browser waits (pending). The pages that ask (confirm.go) take down what
+// is said, and decide anew: the same admission, in the transaction that commits.
+// So do codes by mail, which end where callbacks do.
+//
+// # One change
+//
+// People change what is kept of them on their account page (account.go,
+// changes.go), operators by the admin endpoint (admin.go), of which `caddy
+// login` is a thin client (command.go). What a change ends, it ends in its own
+// transaction; it is written into the activity there, and told by mail
+// afterwards (notices.go). What somebody granted us at a provider and is of no
+// use any more is revoked behind their back (revocation.go).
+//
 // # Across reloads
 //
 // What must outlive a config lies in a house (house.go), one for each store,
