@@ -119,14 +119,14 @@ func (p *portal) isFresh(v *visit) bool {
 // there is no user without the session they came for, and of two sessions of
 // one browser the older is gone. Or it asks, where something must be said first.
 func (p *portal) comeIn(w http.ResponseWriter, r *http.Request, v *visit, a arrival) error {
-	ticket, err := v.house.sessions.Issue(v.scope)
+	given, err := v.issue()
 	if err != nil {
 		return p.trouble(w, r, v, trouble{kind: page.Internal, provider: a.method, outcome: "unavailable", err: err})
 	}
 	var out outcome
 	asks := a.inquiry(r, v)
 	err = v.house.store.Update(r.Context(), func(tx guest.Tx) (err error) {
-		out, err = p.settle(tx, r, v, a, ticket, asks)
+		out, err = p.settle(tx, r, v, a, given, asks)
 		return err
 	})
 	switch {
@@ -139,13 +139,13 @@ func (p *portal) comeIn(w http.ResponseWriter, r *http.Request, v *visit, a arri
 	case out.asked:
 		countQuestion(out.admitted.Needs)
 		v.set(w, v.waits(), a.id.Text(), pending.Life)
-		return p.seeOther(w, p.base+"/confirm")
+		return p.voice(v).waits(w, r, v, &waiting{Pending: a.pending, id: a.id})
 	}
-	return p.welcome(w, r, v, a, ticket, out)
+	return p.welcome(w, r, v, a, given, out)
 }
 
 // settle is the transaction of comeIn.
-func (p *portal) settle(tx guest.Tx, r *http.Request, v *visit, a arrival, ticket session.Ticket, asks *inquiry) (out outcome, err error) {
+func (p *portal) settle(tx guest.Tx, r *http.Request, v *visit, a arrival, given credential, asks *inquiry) (out outcome, err error) {
 	at := p.gate.now()
 	before, err := p.lives(tx, v, at)
 	if err != nil {
@@ -174,11 +174,11 @@ func (p *portal) settle(tx guest.Tx, r *http.Request, v *visit, a arrival, ticke
 		if out.undo, err = keepUndo(tx, before); err != nil {
 			return out, err
 		}
-		out.begun, err = v.house.sessions.Rotate(tx, ticket, v.live.Key, at)
+		out.begun, err = given.move(tx, v.live.Key, at)
 	} else {
 		begin := a.begin(out.admitted.Person)
 		begin.At = at
-		out.begun, err = v.house.sessions.Start(tx, ticket, begin)
+		out.begun, err = given.start(tx, begin)
 	}
 	if err != nil {
 		return out, err
@@ -216,7 +216,7 @@ func (o *outcome) connects(v *visit) bool {
 }
 
 // welcome answers who has come in, and tells whom it concerns.
-func (p *portal) welcome(w http.ResponseWriter, r *http.Request, v *visit, a arrival, ticket session.Ticket, out outcome) error {
+func (p *portal) welcome(w http.ResponseWriter, r *http.Request, v *visit, a arrival, given credential, out outcome) error {
 	name := a.method.Traits().Name
 	p.forget(r, v, out)
 	p.tellArrival(r, v, a, out)
@@ -227,19 +227,15 @@ func (p *portal) welcome(w http.ResponseWriter, r *http.Request, v *visit, a arr
 		v.set(w, v.waits(), a.pending.Then, pending.Life)
 	}
 	user := &out.admitted.Person.User
-	v.set(w, v.base, ticket.Cookie, out.begun.Expires.Sub(p.gate.now()))
+	given.hand(w, v, out.begun)
 	p.befriend(w, v, user.Email)
 	if out.connects(v) {
 		p.gate.app.linked(r, name, out.begun, out.admitted)
-		return p.seeOther(w, p.afterLink(a.back))
+		return p.voice(v).isIn(w, r, v, out, p.afterLink(a.back))
 	}
-	v.set(w, v.landed(), "1", landedFor)
 	v.set(w, v.last(), name, lastFor)
 	p.gate.app.signedIn(r, name, out.begun, out.admitted)
-	if r.Method == http.MethodPost {
-		return p.seeOther(w, a.back)
-	}
-	return p.redirect(w, a.back)
+	return p.voice(v).isIn(w, r, v, out, a.back)
 }
 
 // refuseArrival tells somebody that they can't come in.
@@ -456,7 +452,7 @@ func (p *portal) trouble(w http.ResponseWriter, r *http.Request, v *visit, t tro
 		w.Header().Set("Retry-After", "5")
 	}
 	refuseBody(w, r)
-	p.pages.Trouble(w, r, page.Trouble{
+	p.voice(v).trouble(w, r, page.Trouble{
 		Kind: t.kind, Provider: label, Retry: p.signInURL(cmp.Or(t.back, "/")), RequestID: id,
 	})
 	return nil

@@ -30,7 +30,7 @@ func (p *portal) change(w http.ResponseWriter, r *http.Request, v *visit) error 
 	case !ok:
 		return nil
 	case !p.isFresh(v):
-		return p.seeOther(w, p.againURL(p.accountURL("")))
+		return p.voice(v).stale(w, r, v, p.accountURL(""))
 	}
 	switch form.Get("do") {
 	case "rename":
@@ -94,13 +94,13 @@ type wayBack struct {
 // and tells of it.
 func (p *portal) alter(w http.ResponseWriter, r *http.Request, v *visit, a alteration) error {
 	at := p.gate.now()
-	ticket, err := v.house.sessions.Issue(v.scope)
+	given, err := v.issue()
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusInternalServerError, err))
 	}
 	var out altered
 	err = v.house.store.Update(r.Context(), func(tx guest.Tx) (err error) {
-		out, err = p.writeChange(tx, r, v, a, ticket, at)
+		out, err = p.writeChange(tx, r, v, a, given, at)
 		return err
 	})
 	if errors.Is(err, session.ErrNone) || errors.Is(err, pending.ErrGone) {
@@ -110,19 +110,19 @@ func (p *portal) alter(w http.ResponseWriter, r *http.Request, v *visit, a alter
 		return p.trouble(w, r, v, trouble{kind: page.TooMany})
 	}
 	if problem := problemOf(err); problem != "" {
-		return p.showAccount(w, r, v, page.AccountPage{Problem: problem, Value: a.value})
+		return p.voice(v).unchanged(w, r, v, problem, a.value)
 	}
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
 	p.tell(r, v, out.told, out.undo, a.notice)
-	return p.settled(w, r, v, a, out, ticket)
+	return p.settled(w, r, v, a, out, given)
 }
 
 // writeChange is the transaction of alter.
-func (p *portal) writeChange(tx guest.Tx, r *http.Request, v *visit, a alteration, ticket session.Ticket, at time.Time) (out altered, err error) {
+func (p *portal) writeChange(tx guest.Tx, r *http.Request, v *visit, a alteration, given credential, at time.Time) (out altered, err error) {
 	// First: a session that was ended meanwhile changes nothing.
-	if out.begun, err = v.house.sessions.Rotate(tx, ticket, v.live.Key, at); err != nil {
+	if out.begun, err = given.move(tx, v.live.Key, at); err != nil {
 		return out, err
 	}
 	if out.told, err = identity.ProvenAddresses(tx, v.live.User); err != nil {
@@ -148,7 +148,7 @@ func (p *portal) writeChange(tx guest.Tx, r *http.Request, v *visit, a alteratio
 
 // settled answers who has made a change. The next requests read anew what was
 // changed. What the change ends and could not end is no success.
-func (p *portal) settled(w http.ResponseWriter, r *http.Request, v *visit, a alteration, out altered, ticket session.Ticket) error {
+func (p *portal) settled(w http.ResponseWriter, r *http.Request, v *visit, a alteration, out altered, given credential) error {
 	ctx, sessions := context.WithoutCancel(r.Context()), v.house.sessions
 	sessions.Forget(v.live.Key)
 	for i := range out.ended {
@@ -165,17 +165,13 @@ func (p *portal) settled(w http.ResponseWriter, r *http.Request, v *visit, a alt
 	if a.leaves {
 		p.dropAll(w, v)
 	} else {
-		v.set(w, v.base, ticket.Cookie, out.begun.Expires.Sub(p.gate.now()))
+		given.hand(w, v, out.begun)
 		p.befriend(w, v, a.primary)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
-	case a.leaves:
-		return p.seeOther(w, p.signedOutURL(v, "/"))
-	default:
-		return p.seeOther(w, p.accountURL(a.done))
 	}
+	return p.voice(v).changed(w, r, v, a)
 }
 
 // errHasty is for who has changed their addresses too often.
@@ -262,7 +258,7 @@ func (p *portal) askForAddress(w http.ResponseWriter, r *http.Request, v *visit,
 	}
 	email, err := identity.ParseEmail(strings.TrimSpace(typed))
 	if err != nil {
-		return p.showAccount(w, r, v, page.AccountPage{Problem: page.ProblemBadAddress, Value: typed})
+		return p.voice(v).unchanged(w, r, v, page.ProblemBadAddress, typed)
 	}
 	waits := &waiting{id: pending.NewID(), Pending: &pending.Pending{
 		Kind: pending.Address, Scope: v.scope, Site: v.origin.hostPort, Begun: p.gate.now().UTC(), Return: p.accountURL(""), Email: email, User: v.live.User,
@@ -297,9 +293,9 @@ func (p *portal) choosePrimary(w http.ResponseWriter, r *http.Request, v *visit,
 	email, err := identity.ParseEmail(typed)
 	switch {
 	case err != nil:
-		return p.showAccount(w, r, v, page.AccountPage{Problem: page.ProblemNotFound})
+		return p.voice(v).unchanged(w, r, v, page.ProblemNotFound, "")
 	case email == v.live.Person.User.Email:
-		return p.seeOther(w, p.accountURL(page.DonePrimary)) // by another tab
+		return p.voice(v).changed(w, r, v, alteration{done: page.DonePrimary}) // by another tab
 	}
 	return p.alter(w, r, v, alteration{
 		do: func(tx guest.Tx, at time.Time) ([]session.Ended, error) {
@@ -315,7 +311,7 @@ func (p *portal) choosePrimary(w http.ResponseWriter, r *http.Request, v *visit,
 func (p *portal) removeAddress(w http.ResponseWriter, r *http.Request, v *visit, typed string) error {
 	email, err := identity.ParseEmail(typed)
 	if err != nil {
-		return p.showAccount(w, r, v, page.AccountPage{Problem: page.ProblemNotFound})
+		return p.voice(v).unchanged(w, r, v, page.ProblemNotFound, "")
 	}
 	return p.alter(w, r, v, alteration{
 		do: func(tx guest.Tx, at time.Time) ([]session.Ended, error) {
@@ -332,7 +328,7 @@ func (p *portal) removeAddress(w http.ResponseWriter, r *http.Request, v *visit,
 func (p *portal) connect(w http.ResponseWriter, r *http.Request, v *visit, name string) error {
 	provider, ok := named(p.gate.providers, name).(guest.Provider)
 	if !ok {
-		return p.showAccount(w, r, v, page.AccountPage{Problem: page.ProblemNotFound})
+		return p.voice(v).unchanged(w, r, v, page.ProblemNotFound, "")
 	}
 	return p.depart(w, r, v, provider, signin.Attempt{
 		Provider: name, Return: p.accountURL(""), SwitchAccount: true, For: signin.ToLink, User: string(v.live.User),
@@ -360,15 +356,23 @@ func (p *portal) signInAgain(w http.ResponseWriter, r *http.Request, v *visit, f
 	}
 	waits := &waiting{id: pending.NewID(), Pending: &pending.Pending{
 		Kind: pending.Again, Scope: v.scope, Site: v.origin.hostPort, Begun: p.gate.now().UTC(), Return: to, Email: email, User: v.live.User,
-		Then: v.waitsFor(),
+		Then: v.waitsNext(),
 	}}
 	return p.beginProof(w, r, v, waits, challenge.Ask{Purpose: challenge.StepUp, Email: email, Familiar: true})
 }
 
-// waitsFor is the question that waits in this browser, empty: none. Whatever else
-// its cookie holds is not for us to keep.
-func (v *visit) waitsFor() string {
-	id, ok := pending.ParseID(cookieOf(v, v.waits()))
+// waitsFor is what waits in this browser.
+func (v *visit) waitsFor() (id pending.ID, ok bool) {
+	if v.api != nil && v.api.native {
+		return v.api.waitsID, v.api.waitsID != pending.ID{}
+	}
+	return pending.ParseID(cookieOf(v, v.waits()))
+}
+
+// waitsNext is the question that waits until another is answered, empty: none.
+// Whatever else the browser's cookie holds is not for us to keep.
+func (v *visit) waitsNext() string {
+	id, ok := v.waitsFor()
 	if !ok {
 		return ""
 	}
@@ -469,7 +473,7 @@ func (p *portal) endOne(w http.ResponseWriter, r *http.Request, v *visit, handle
 		}
 		return p.alter(w, r, v, endingSessions(alteration{ends: s.Key, done: page.DoneEnded}))
 	}
-	return p.showAccount(w, r, v, page.AccountPage{Problem: page.ProblemNotFound})
+	return p.voice(v).unchanged(w, r, v, page.ProblemNotFound, "")
 }
 
 func (p *portal) endOthers(w http.ResponseWriter, r *http.Request, v *visit) error {
@@ -514,7 +518,7 @@ func (p *portal) deletion(w http.ResponseWriter, r *http.Request, v *visit) erro
 // beginDeletion signs everybody out and has what was granted revoked; the rest
 // is erased when the time is over (revocation.go).
 func (p *portal) beginDeletion(w http.ResponseWriter, r *http.Request, v *visit) error {
-	ticket, err := v.house.sessions.Issue(v.scope)
+	given, err := v.issue()
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusInternalServerError, err))
 	}
@@ -523,7 +527,7 @@ func (p *portal) beginDeletion(w http.ResponseWriter, r *http.Request, v *visit)
 	var out altered
 	err = v.house.store.Update(r.Context(), func(tx guest.Tx) (err error) {
 		// The new id is for nobody: a session that was ended meanwhile gets none.
-		if _, err := v.house.sessions.Rotate(tx, ticket, v.live.Key, at); err != nil {
+		if _, err := given.move(tx, v.live.Key, at); err != nil {
 			return err
 		}
 		user, out, err = p.condemn(tx, r, v, at)
@@ -533,7 +537,7 @@ func (p *portal) beginDeletion(w http.ResponseWriter, r *http.Request, v *visit)
 		return p.outdated(w, r, v, "/")
 	}
 	if problem := problemOf(err); problem != "" {
-		return p.showAccount(w, r, v, page.AccountPage{Problem: problem})
+		return p.voice(v).unchanged(w, r, v, problem, "")
 	}
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
@@ -542,8 +546,7 @@ func (p *portal) beginDeletion(w http.ResponseWriter, r *http.Request, v *visit)
 	p.dropAll(w, v)
 	p.gate.app.changed(r, user.ID, activity.Entry{What: activity.DeletionBegun})
 	p.tell(r, v, out.told, wayBack{}, page.Notice{Kind: page.NoticeDeletionBegun, Until: user.Deletes})
-	p.pages.Deleting(w, r, page.Deleting{Deletes: user.Deletes, Home: p.signInURL("/")})
-	return nil
+	return p.voice(v).deleting(w, r, v, user.Deletes)
 }
 
 // condemn is what is written when a deletion begins.

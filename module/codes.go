@@ -124,15 +124,14 @@ func (p *portal) mailCode(w http.ResponseWriter, r *http.Request, v *visit, emai
 		return p.trouble(w, r, v, p.notMailed(err))
 	}
 	p.remember(w, v, begun.ID)
-	return p.answerAndPost(w, r, v, begun, p.base+"/code")
+	return p.answerAndPost(w, r, v, challenge.Claim{ID: begun.ID, Scope: v.scope, Purpose: challenge.Login}, begun, p.base+"/code")
 }
 
 // answerAndPost hands the mail over once the answer is out: what an address that
 // gets one costs more must not be seen in the time that it takes.
-func (p *portal) answerAndPost(w http.ResponseWriter, r *http.Request, v *visit, begun *challenge.Begun, to string) error {
+func (p *portal) answerAndPost(w http.ResponseWriter, r *http.Request, v *visit, claim challenge.Claim, begun *challenge.Begun, to string) error {
 	entry := p.entry(r, v, begun)
-	w.Header()["Content-Length"] = []string{"0"}
-	if err := p.seeOther(w, to); err != nil {
+	if err := p.voice(v).mailed(w, r, v, claim, &begun.Waiting, to); err != nil {
 		return err
 	}
 	_ = http.NewResponseController(w).Flush() // else it goes out a moment later
@@ -339,8 +338,7 @@ func (p *portal) showWaiting(w http.ResponseWriter, r *http.Request, v *visit, c
 	case challenge.Pending:
 		enter := p.entering(claim, waiting)
 		enter.Resent = original(r).Query().Get("resent") != ""
-		p.pages.EnterCode(w, r, enter)
-		return nil
+		return p.voice(v).enter(w, r, v, claim, waiting, enter)
 	case challenge.Approved:
 		// Only this browser can collect it, and its visitor asked for nothing else.
 		proof, err := v.house.challenges.Collect(r.Context(), claim)
@@ -349,7 +347,7 @@ func (p *portal) showWaiting(w http.ResponseWriter, r *http.Request, v *visit, c
 		}
 		return p.proven(w, r, v, proof)
 	case challenge.Spent:
-		if v.live != nil { // by the link, in another tab
+		if v.live != nil && v.api == nil { // by the link, in another tab
 			return p.redirect(w, to)
 		}
 		return p.trouble(w, r, v, p.codeOver(challenge.ErrSpent, to))
@@ -431,8 +429,7 @@ func (p *portal) wrongCode(w http.ResponseWriter, r *http.Request, v *visit, cla
 	if wrong != nil || p.gate.app.mayTell(r) {
 		p.gate.app.wrongCode(p.gate.codes.Traits().Name, requestID(r))
 	}
-	p.pages.EnterCode(w, r, enter)
-	return nil
+	return p.voice(v).enter(w, r, v, claim, waiting, enter)
 }
 
 // codeOver is a challenge that leads nowhere any more.
@@ -463,13 +460,13 @@ func (p *portal) resend(w http.ResponseWriter, r *http.Request, v *visit, claim 
 	begun, err := v.house.challenges.Resend(r.Context(), claim, clientIP(r.Context()))
 	switch {
 	case errors.Is(err, challenge.ErrTooSoon):
-		return p.seeOther(w, at)
+		return p.voice(v).tooSoon(w, r, v, claim, at)
 	case errors.Is(err, challenge.ErrNetwork), errors.Is(err, challenge.ErrBusy):
 		return p.trouble(w, r, v, p.notMailed(err))
 	case err != nil:
 		return p.trouble(w, r, v, p.codeOver(err, ""))
 	}
-	return p.answerAndPost(w, r, v, begun, at+"?resent=1&ask="+markOf(claim.ID))
+	return p.answerAndPost(w, r, v, claim, begun, at+"?resent=1&ask="+markOf(claim.ID))
 }
 
 // link is where a mailed link leads. GET consumes nothing: scanners follow

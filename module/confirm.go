@@ -33,7 +33,7 @@ type waiting struct {
 
 // waitingHere reads what waits, or pending.ErrGone.
 func (p *portal) waitingHere(r *http.Request, v *visit) (*waiting, error) {
-	id, ok := pending.ParseID(cookieOf(v, v.waits()))
+	id, ok := v.waitsFor()
 	if !ok {
 		return nil, pending.ErrGone
 	}
@@ -132,52 +132,24 @@ func (p *portal) cameFrom(v *visit, waits *pending.Pending) (guest.Provider, err
 // question shows what is to be answered.
 func (p *portal) question(w http.ResponseWriter, r *http.Request, v *visit, waits *waiting) error {
 	d, about, err := p.preview(r, v, waits)
-	if errors.Is(err, pending.ErrGone) || err == nil && d.Why != nil {
+	if errors.Is(err, pending.ErrGone) || err == nil && !waits.isOpen(d) {
 		return p.outdated(w, r, v, waits.Return)
 	}
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
-	ask, label, there := waits.asks(d, v.user()), p.labelOf(waits.Provider), waits.there()
-	current := account(v.live)
-	switch d.Needs {
-	case identity.ConfirmLink, identity.Nothing:
-		if d.Do != identity.Link {
-			return p.outdated(w, r, v, waits.Return) // there is nothing left to ask
-		}
-		q := page.ConfirmLink{Ask: ask, Provider: label, Account: there, Into: page.Account{Email: string(waits.address())}}
-		if d.User == v.user() {
-			q.Into, q.SignedIn = current, true
-			if d.Identifier {
-				q.Adds = string(waits.address())
-			}
-		}
-		p.pages.ConfirmLink(w, r, q)
-	case identity.LinkOrSwitch:
-		p.pages.LinkOrSwitch(w, r, page.LinkOrSwitch{Ask: ask, Provider: label, Account: there, Current: current})
-	case identity.SwitchOrStay:
-		to := page.Account{Name: there}
-		if about != nil {
-			to = page.Account{Name: about.Name, Email: string(about.Email)}
-		}
-		p.pages.ConfirmSwitch(w, r, page.ConfirmSwitch{Ask: ask, Provider: label, From: current, To: to})
-	case identity.ProofOfOwner:
-		p.pages.ProveOwner(w, r, page.ProveOwner{
-			Ask: ask, Provider: label, Account: there, Address: string(waits.address()), Mail: p.gate.settings.post != nil, Ways: p.ways(nil),
-		})
-	case identity.ProofOfMail:
-		p.pages.ProveAddress(w, r, page.ProveAddress{Ask: ask, Provider: label, Address: string(waits.address())})
-	case identity.FreshSignIn:
-		return p.redirect(w, p.againURL(p.base+"/confirm"))
-	case identity.KeepAccount:
-		q := page.KeepAccount{Ask: ask}
-		if about != nil {
-			q.Account, q.Deletes = page.Account{Name: about.Name, Email: string(about.Email)}, about.Deletes
-		}
-		p.pages.KeepAccount(w, r, q)
-	}
-	return nil
+	return p.voice(v).question(w, r, v, waits, d, about)
 }
+
+// isOpen reports whether there is something left to ask. A link that needs no
+// word any more is asked about all the same: its visitor was about to answer.
+func (w *waiting) isOpen(d identity.Decision) bool {
+	return d.Why == nil && (d.Needs != identity.Nothing && d.Needs != identity.ConfirmLink || d.Do == identity.Link)
+}
+
+// isOfAccount reports whether somebody signed in asked for it, about their own
+// account.
+func (w *waiting) isOfAccount() bool { return w.Kind == pending.Address || w.Kind == pending.Again }
 
 // asks names a question of this browser's: what waits, what would be done about
 // it, and to whom. A page that named somebody else then answers nothing, should
@@ -247,7 +219,7 @@ func (p *portal) decideOn(w http.ResponseWriter, r *http.Request, v *visit, wait
 	case d.Why != nil:
 		return p.goOn(w, r, v, waits) // says why, and is over
 	case d.Needs == identity.FreshSignIn:
-		return p.seeOther(w, p.againURL(p.base+"/confirm"))
+		return p.voice(v).stale(w, r, v, p.base+"/confirm")
 	case form.Get("ask") != waits.asks(d, v.user()):
 		return p.outdated(w, r, v, waits.Return)
 	case do == "code" && (d.Needs == identity.ProofOfMail || d.Needs == identity.ProofOfOwner):
@@ -306,12 +278,10 @@ func (p *portal) decline(w http.ResponseWriter, r *http.Request, v *visit, waits
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
 	v.drop(w, v.waits())
-	if waits.Kind == pending.Address {
-		return p.seeOther(w, p.accountURL(""))
+	if waits.Kind != pending.Address {
+		p.gate.app.declined(r, waits.Provider)
 	}
-	p.gate.app.declined(r, waits.Provider)
-	p.pages.Declined(w, r, page.Declined{Again: p.signInURL(p.wanted(waits.Return)), Home: waits.Return, SignedIn: v.live != nil})
-	return nil
+	return p.voice(v).declined(w, r, v, waits)
 }
 
 // keepWaiting writes down how far it has come.
@@ -369,7 +339,7 @@ func (p *portal) beginProof(w http.ResponseWriter, r *http.Request, v *visit, wa
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
 	v.set(w, v.waits(), waits.id.Text(), pending.Life)
-	return p.answerAndPost(w, r, v, begun, p.base+"/confirm")
+	return p.answerAndPost(w, r, v, p.claimOf(v, waits), begun, p.base+"/confirm")
 }
 
 // claimOf is the challenge that something waits for.
@@ -405,14 +375,13 @@ func (p *portal) awaitProof(w http.ResponseWriter, r *http.Request, v *visit, wa
 	}
 	enter := p.enteringProof(waits, claim, found)
 	enter.Resent = original(r).Query().Get("resent") != ""
-	p.pages.EnterCode(w, r, enter)
-	return nil
+	return p.voice(v).enter(w, r, v, claim, found, enter)
 }
 
 func (p *portal) enteringProof(waits *waiting, claim challenge.Claim, found *challenge.Waiting) page.EnterCode {
 	enter := p.entering(claim, found)
 	enter.At, enter.Ask, enter.Again = p.base+"/confirm", waits.id.Mark(), p.signInURL(p.wanted(waits.Return))
-	if waits.Kind == pending.Address || waits.Kind == pending.Again {
+	if waits.isOfAccount() {
 		enter.Again = p.accountURL("")
 	}
 	return enter
@@ -453,8 +422,7 @@ func (p *portal) checkProof(w http.ResponseWriter, r *http.Request, v *visit, wa
 	if wrong != nil || p.gate.app.mayTell(r) {
 		p.gate.app.wrongCode(waits.Provider, requestID(r))
 	}
-	p.pages.EnterCode(w, r, enter)
-	return nil
+	return p.voice(v).enter(w, r, v, claim, found, enter)
 }
 
 // provenFor goes on with what waited for the proof.

@@ -394,7 +394,7 @@ func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, why refusal) error
 	id := requestID(r)
 	g.tell(w, r, why)
 	refuseBody(w, r)
-	if why.err != nil && isNavigation(r) {
+	if why.err != nil && isNavigation(r) && !g.portal.isAPI(r) {
 		g.portal.pages.Trouble(w, r, page.Trouble{Kind: page.Unavailable, Retry: returnAddress(r, g.settings.Pages.Path), RequestID: id})
 		return nil
 	}

@@ -1,6 +1,7 @@
 package module
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,9 @@ func (p *portal) owns(r *http.Request) bool {
 	return below(r.URL.Path, p.base) || below(original(r).Path, p.base)
 }
 
+// isAPI reports whether a request of ours is for the API.
+func (p *portal) isAPI(r *http.Request) bool { return below(original(r).Path, p.base+"/api") }
+
 func below(path, base string) bool {
 	return strings.HasPrefix(path, base) && (len(path) == len(base) || path[len(base)] == '/')
 }
@@ -49,6 +53,9 @@ func original(r *http.Request) *url.URL {
 
 func (p *portal) ServeHTTP(w http.ResponseWriter, r *http.Request, v *visit) error {
 	requests.portal.Inc()
+	if p.isAPI(r) {
+		v.lookForBearer(r) // the pages go by cookies alone
+	}
 	unknown := v.recognise(r)
 	v.known(p.gate).setPlaceholders(r)
 	serve, quiet := p.route(original(r))
@@ -56,7 +63,7 @@ func (p *portal) ServeHTTP(w http.ResponseWriter, r *http.Request, v *visit) err
 		// A misspelt address may hold a code in its path.
 		shown := p.base + "/[redacted]"
 		if serve != nil {
-			shown = original(r).Path
+			shown = cmp.Or(serve.shown, original(r).Path)
 		}
 		return p.logs.around(w, r, shown, func(w http.ResponseWriter) error { return p.serve(w, r, v, serve, unknown) })
 	}
@@ -66,6 +73,9 @@ func (p *portal) ServeHTTP(w http.ResponseWriter, r *http.Request, v *visit) err
 func (p *portal) serve(w http.ResponseWriter, r *http.Request, v *visit, room *room, unknown error) error {
 	if room == nil {
 		return p.trouble(w, r, v, trouble{kind: page.NotFound})
+	}
+	if errors.Is(unknown, errBadToken) {
+		return p.gate.refuse(w, r, badToken)
 	}
 	if unknown != nil && !room.withoutStore {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, fmt.Errorf("reading session: %w", unknown)))
@@ -78,6 +88,8 @@ type room struct {
 	serve func(http.ResponseWriter, *http.Request, *visit) error
 	// withoutStore: the page needs to know nobody.
 	withoutStore bool
+	// shown is what the log may show of the path; empty: all of it.
+	shown string
 }
 
 // route finds the page of a path. quiet ones may carry codes or states in their
@@ -98,6 +110,9 @@ func (p *portal) route(u *url.URL) (found *room, quiet bool) {
 		return nil, false // asked by a rewrite, or in another spelling
 	case "/confirm":
 		return &room{serve: p.confirm}, false
+	}
+	if below(path, "/api") {
+		return p.roomOfAPI(path)
 	}
 	if below(path, "/account") {
 		return p.roomOfAccount(path)
@@ -329,11 +344,7 @@ func (p *portal) depart(w http.ResponseWriter, r *http.Request, v *visit, provid
 		v.drop(w, old)
 	}
 	v.set(w, cookie.Name, cookie.Value, signin.Life)
-	if r.Method == http.MethodPost {
-		p.pages.Bounce(w, r, to)
-		return nil
-	}
-	return p.redirect(w, to)
+	return p.voice(v).leaves(w, r, attempt, to)
 }
 
 // unreachable is the operator's cure for an address that no cookie of ours

@@ -34,6 +34,8 @@ type visit struct {
 	// looked for, or found. bearers are further ones.
 	bearer  string
 	bearers []string
+	// api is the API's call that this is; nil: a page's.
+	api *apiCall
 
 	// answer and scratch lie here so that a request costs one allocation.
 	answer  answer

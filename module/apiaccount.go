@@ -1,0 +1,4 @@
+package module
+
+// apiOfAccount is what people see and change of their own accounts.
+var apiOfAccount = []endpoint{}
