@@ -1,6 +1,7 @@
 package module
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -20,6 +21,9 @@ import (
 // placeholders.
 func (s *Settings) provision(ctx caddy.Context) error {
 	for _, rule := range s.Allow {
+		if rule == nil {
+			return errors.New("allow: null is no rule: say who may pass")
+		}
 		if err := rule.provision(ctx); err != nil {
 			return err
 		}

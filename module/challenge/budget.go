@@ -99,7 +99,7 @@ func (b *budget) of(familiar bool) *lane {
 func (l *lane) prune(now time.Time) {
 	l.Sends = since(l.Sends, now, day)
 	l.Failures = since(l.Failures, now, time.Hour)
-	if over := now.Sub(time.Unix(l.Paused, 0)); over > forgiven || over < -maxPause {
+	if over := now.Sub(time.Unix(l.Paused, 0)); over > forgiven || over < -maxPause || l.Pauses < 0 {
 		l.Paused, l.Pauses = 0, 0
 	}
 }

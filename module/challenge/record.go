@@ -53,6 +53,8 @@ type stored struct {
 	Subject string         `json:"subject,omitempty"` // the caller's
 	// Return is Ask's. As bytes: escaping could make it six times as long.
 	Return []byte `json:"return"`
+	// KnownOnly is Ask's.
+	KnownOnly bool `json:"known_only,omitempty"`
 	// Asker is who asked.
 	Asker Asker `json:"asker"`
 
@@ -105,7 +107,18 @@ func read(tx guest.Tx, h handle) (*stored, error) {
 	if errors.Is(err, guest.ErrNotFound) {
 		return nil, ErrExpired
 	}
+	if err == nil && !s.isPossible() {
+		return nil, errDamaged
+	}
 	return s, err
+}
+
+var errDamaged = errors.New("the record of a challenge is damaged")
+
+// isPossible reports whether we could have written it: what it counts is used as
+// an index, and as a length.
+func (s *stored) isPossible() bool {
+	return s.Length >= 6 && s.Length <= 10 && s.Attempts >= 0 && s.Resent >= 0
 }
 
 func (s *stored) write(tx guest.Tx) error {
@@ -207,6 +220,8 @@ type Proof struct {
 	Return  string
 	Subject string
 	By      Method
+	// KnownOnly is Ask's.
+	KnownOnly bool
 	// Here: in the browser that asked. It is false only where Allow let a link
 	// be opened in another.
 	Here bool
@@ -225,7 +240,7 @@ const (
 func (s *stored) proof(by Method, here bool) Proof {
 	return Proof{
 		Purpose: s.Purpose, Scope: s.Scope, Email: s.Email, Return: string(s.Return), Subject: s.Subject,
-		By: by, Here: here,
+		By: by, KnownOnly: s.KnownOnly, Here: here,
 	}
 }
 
