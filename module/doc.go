@@ -37,6 +37,14 @@
 // afterwards (notices.go). What somebody granted us at a provider and is of no
 // use any more is revoked behind their back (revocation.go).
 //
+// # One call
+//
+// Apps that draw their own pages call the API (api.go), which has a table of
+// endpoints and no flow of its own: it calls what the pages call, and answers in
+// another voice (voice.go, apivoice.go). Native apps get tokens in place of a
+// cookie (credential.go, apitoken.go). openapi.json describes it all; tests hold
+// it against the table, the structs, and every answer that they hear.
+//
 // # Across reloads
 //
 // What must outlive a config lies in a house (house.go), one for each store,
@@ -69,6 +77,7 @@
 // what is a word of the activity record (module/activity), such as address_added.
 //
 // reason is signed_out, replaced (by another sign-in in the same browser),
+// token_reuse (a refresh token came twice, so that somebody has stolen one),
 // logout_token (the provider said that the person signed out there) or
 // grant_ended (the provider ended what it had granted; without a request_id).
 //

@@ -143,14 +143,54 @@ func (d ruling) verdict(visitor *policy.Visitor) policy.Verdict {
 // where another reading of it falls under another rule, that one decides, too:
 // `/admin;x` is `/admin` to some. So does the address as it was before a
 // rewrite, where a rule with a matcher fits it: FastCGI apps are told that one
-// as well.
+// as well; and what an app could take the request for by more than its path.
 func (g *Gate) ruleFor(r *http.Request) (ruling, error) {
 	if len(g.rules) == 1 && g.rules[0].matchers == nil && !g.rules[0].public {
 		return ruling{rule: g.rules[0]}, nil
 	}
+	decided, err := g.ruleByPath(r)
+	if err != nil {
+		return ruling{}, err
+	}
+	forms, complete := policy.Forms(r, g.rulesByPath())
+	if !complete {
+		decided.further = append(decided.further, signInFirst)
+		return decided, nil
+	}
+	for _, form := range forms {
+		also, err := g.ruleByPath(preparedAgain(r, form))
+		if err != nil {
+			return ruling{}, err
+		}
+		decided.further = append(append(decided.further, also.rule), also.further...)
+	}
+	return decided, nil
+}
+
+// rulesByPath reports whether the rules look at nothing of a request but its
+// path.
+func (g *Gate) rulesByPath() bool {
+	return !slices.ContainsFunc(g.rules, func(rule *Rule) bool {
+		return slices.ContainsFunc(rule.matchers, func(set caddyhttp.MatcherSet) bool {
+			return slices.ContainsFunc(set, looksFurther)
+		})
+	})
+}
+
+func looksFurther(matcher any) bool {
+	switch matcher.(type) {
+	case *caddyhttp.MatchPath, *caddyhttp.MatchPathRE:
+		return false
+	default:
+		return true
+	}
+}
+
+// ruleByPath is ruleFor of what the request is but for its path.
+func (g *Gate) ruleByPath(r *http.Request) (ruling, error) {
 	plain := policy.Unambiguous(r.URL) && policy.Unambiguous(original(r))
 	rule, err := g.firstFit(r, plain)
-	if err != nil || plain && original(r).Path == r.URL.Path {
+	if err != nil || plain && original(r).Path == r.URL.Path && policy.Composed(r.URL.Path) {
 		return ruling{rule: rule}, err
 	}
 	further, err := g.otherReadings(r, plain)
@@ -174,13 +214,13 @@ func (g *Gate) firstFit(r *http.Request, publicToo bool) (*Rule, error) {
 }
 
 // otherReadings are the rules of every way in which an app could read the
-// path. With more ways than can be tried nobody passes.
+// path. Where it may lead anywhere, those pass who may go everywhere.
 func (g *Gate) otherReadings(r *http.Request, publicToo bool) ([]*Rule, error) {
 	var rules []*Rule
 	for _, u := range []*url.URL{r.URL, original(r)} {
 		paths, complete := policy.Readings(u)
 		if !complete {
-			return []*Rule{signInFirst}, nil
+			return g.everywhere(), nil
 		}
 		// The first of them is the path itself: as it was before a rewrite.
 		for _, path := range append([]string{u.Path}, paths...) {
@@ -197,6 +237,14 @@ func (g *Gate) otherReadings(r *http.Request, publicToo bool) ([]*Rule, error) {
 		}
 	}
 	return rules, nil
+}
+
+// everywhere is all rules, and the one for where none fits.
+func (g *Gate) everywhere() []*Rule {
+	if last := len(g.rules) - 1; last >= 0 && g.rules[last].matchers == nil {
+		return g.rules
+	}
+	return append(slices.Clone(g.rules), signInFirst)
 }
 
 // readAs is the request with another path, for matchers to look at. Their

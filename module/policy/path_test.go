@@ -37,34 +37,78 @@ func TestOrdinaryPathsAreUnambiguous(t *testing.T) {
 		if !Unambiguous(u) {
 			t.Errorf("%q is ambiguous", target)
 		}
-		if paths, complete := Readings(u); paths != nil || !complete {
+		if paths, complete := Readings(u); paths != nil && Composed(u.Path) || !complete {
 			t.Errorf("%q reads as %q", target, paths)
 		}
+	}
+}
+
+// A rule for /privé/* must hold for an app on a file system to which both are
+// one directory.
+func TestDecomposedPathReadsAsTheComposed(t *testing.T) {
+	u := requested("/prive%CC%81/x")
+	if !Unambiguous(u) || Composed(u.Path) {
+		t.Error("the path is ambiguous, or composed")
+	}
+	if paths, complete := Readings(u); !complete || !slices.Equal(paths, []string{"/priv\u00e9/x"}) {
+		t.Errorf("it reads as %q", paths)
 	}
 }
 
 // ambiguous has paths with a reading that some app would give them, or none
 // where net/http refuses them or the reading cannot be known.
 var ambiguous = []struct{ target, reading string }{
-	{"//admin", "/admin"}, {"/x//admin", "/x/admin"}, {"///", "/"}, {"/public/../admin", "/admin"}, {"/./admin", "/admin"},
-	{"/admin/.", "/admin/"}, {"/x/..", "/"}, {"/../admin", "/admin"}, {"/x/...", "/x/"},
-	{"/public%2Fadmin", "/public%2Fadmin"}, {"/public%2f..%2fadmin", "/admin"}, {"/public/%2e%2e/admin", "/admin"},
-	{"/public/%2e%2E%2fadmin", "/admin"}, {"/public/.%2e/admin", "/admin"}, {"/%61dmin", "/%61dmin"}, {"/a%2Db", "/a%2Db"}, {"/a%7Eb", "/a%7Eb"},
-	{"/%2561dmin", "/admin"}, {"/public%252f..%252fadmin", "/admin"}, {"/public/%252e%252e/admin", "/admin"}, {"/%25%36%31dmin", "/admin"},
-	{"/%25u002fadmin", "/admin"}, {"/public/%25u002e%25u002e/admin", "/admin"},
-	{"/admin;x=y", "/admin"}, {"/admin;", "/admin"}, {"/public/..;/admin", "/admin"}, {"/admin;/x", "/admin/x"}, {"/admin;x/y", "/admin"},
+	{"//admin", "/admin"}, {"/x//admin", "/x/admin"}, {"///", "/"}, {"/./admin", "/admin"},
+	{"/admin/.", "/admin/"}, {"/x/...", "/x/"},
+	{"/public%2Fadmin", "/public%2Fadmin"},
+	{"/%61dmin", "/%61dmin"}, {"/a%2Db", "/a%2Db"}, {"/a%7Eb", "/a%7Eb"},
+	{"/%2561dmin", "/admin"}, {"/%25%36%31dmin", "/admin"},
+	{"/%25u002fadmin", "/admin"},
+	{"/admin;x=y", "/admin"}, {"/admin;", "/admin"}, {"/admin;/x", "/admin/x"}, {"/admin;x/y", "/admin"},
 	{"/admin%3Bx", "/admin"}, {"/;x/admin", "/admin"},
-	{`/public\..\admin`, "/admin"}, {`/public%5c..%5Cadmin`, "/admin"}, {`/public%5Cadmin`, "/public/admin"},
+	{`/public%5Cadmin`, "/public/admin"},
 	{"/admin%00.png", "/admin"}, {"/admin%00", "/admin"}, {"/ad%09min", "/admin"}, {"/admin%0d%0a", "/admin"}, {"/admin%7f", "/admin"},
 	{"/admin%3Fx", "/admin"}, {"/admin%23x", "/admin"}, {"/admin#x", "/admin"},
 	{"/admin.", "/admin"}, {"/admin...", "/admin"}, {"/admin%20", "/admin"}, {"/admin./x", "/admin/x"}, {"/%20admin", "/admin"},
 	{"/admin::$DATA", "/admin"}, {"/admin:$DATA", "/admin"}, {"/admin:", "/admin"}, {"/admin::$INDEX_ALLOCATION/x", "/admin/x"},
-	{"/public%c0%af..%c0%afadmin", "/admin"}, {"/public/%c0%ae%c0%ae/admin", "/admin"}, {"/public%e0%80%af..%e0%80%afadmin", "/admin"},
-	{"/public%c1%9c..%c1%9cadmin", "/admin"}, {"/%ff", ""}, {"/%ed%a0%80", ""},
-	{"/public／admin", "/public/admin"}, {"/public/．．/admin", "/admin"}, {"/public＼..＼admin", "/admin"}, {"/ａdmin", "/admin"},
-	{"/admin；x", "/admin"}, {"/public∕admin", "/public/admin"}, {"/public/‥/admin", "/admin"}, {"/public¥..¥admin", "/admin"}, {"/\u212Aelvin", "/Kelvin"},
+
+	{"/%ff", ""}, {"/%ed%a0%80", ""},
+	{"/public／admin", "/public/admin"}, {"/ａdmin", "/admin"},
+	{"/admin；x", "/admin"}, {"/public∕admin", "/public/admin"}, {"/\u212Aelvin", "/Kelvin"},
 	{"/admin…", "/admin"}, {"/admin\u037ex", "/admin"}, {"/pub%EF%BC%8E%EF%BC%8E/x", ""}, {"/ad\u200cmin", ""}, {"/ad\u00admin", ""}, {"/ad\ufeffmin", ""}, {"/adm\u0131n", ""},
 	{"/admi%C2%A0n", ""}, {"/adm%3C%3C", ""}, {"/%22admin", ""}, {"/a%3Eb", ""},
+}
+
+// upwards has paths that some app would read as one with "..".
+var upwards = []string{
+	"/public/../admin", "/x/..", "/../admin", "/public%2f..%2fadmin", "/public/%2e%2e/admin", "/public/%2e%2E%2fadmin", "/public/.%2e/admin",
+	"/public%252f..%252fadmin", "/public/%252e%252e/admin", "/public/%25u002e%25u002e/admin", "/public/..;/admin", "/public/..;x=y/admin", "/public/.;/..;", "/public;/../admin",
+	`/public\..\admin`, "/public%5c..%5Cadmin", "/public%c0%af..%c0%afadmin", "/public/%c0%ae%c0%ae/admin", "/public%e0%80%af..%e0%80%afadmin",
+	"/public%c1%9c..%c1%9cadmin", "/public/．．/admin", "/public＼..＼admin", "/public/‥/admin", "/public¥..¥admin", "/public/..%20/admin", "/public/.%00./admin", "/public/..%00/admin", "/public/..%3fx/admin",
+}
+
+// What a later handler strips off the front of a path, or puts there, decides
+// where ".." leads: /api/..;/admin without /api is /admin to an app, and
+// /../base/admin after /base is /base/admin.
+func TestPathsThatLeadUpwardsMayLeadAnywhere(t *testing.T) {
+	for _, target := range upwards {
+		u := requested(target)
+		if u == nil {
+			t.Errorf("%q is no request", target)
+			continue
+		}
+		if Unambiguous(u) {
+			t.Errorf("%q is unambiguous", target)
+		}
+		if paths, complete := Readings(u); complete {
+			t.Errorf("%q reads as %q", target, paths)
+		}
+	}
+	for _, target := range []string{"/a..b/..c", "/v1..2", "/..hidden", "/x/...", "/a;b..c/d"} {
+		if paths, complete := Readings(requested(target)); !complete {
+			t.Errorf("%q is refused, with the readings %q", target, paths)
+		}
+	}
 }
 
 func TestWhatAppsCouldReadOtherwiseIsAmbiguous(t *testing.T) {
@@ -131,6 +175,9 @@ func FuzzUnambiguous(f *testing.F) {
 	for _, c := range ambiguous {
 		f.Add(c.target)
 	}
+	for _, s := range upwards {
+		f.Add(s)
+	}
 	for _, s := range []string{"/", "/a%20b", "/résumé", "/x?y", "/@a/b", "*", "/%5Ba%5D", "/″", "/0:0"} {
 		f.Add(s)
 	}
@@ -151,7 +198,7 @@ func FuzzUnambiguous(f *testing.F) {
 		if !Unambiguous(u) {
 			return
 		}
-		if paths != nil || !complete {
+		if !complete || paths != nil && (Composed(u.Path) || len(paths) > 1) {
 			t.Errorf("unambiguous, but reads as %q", paths)
 		}
 		p := u.Path

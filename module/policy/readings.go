@@ -18,19 +18,21 @@ const (
 
 // Readings returns every other decoded path that some app could read u's path
 // as: escapes left alone or decoded again, segments' parameters cut off, \ and
-// look-alikes for /, dots resolved, slashes merged, and what these give one
-// after the other. It is nil for an unambiguous path, and does not hold u.Path
-// itself. The visitor must be admitted under the rule of each.
+// look-alikes for /, dots dropped, slashes merged, and what these give one
+// after the other. It is nil for an unambiguous path that is Composed, and does
+// not hold u.Path itself. The visitor must be admitted under the rule of each.
 //
 // complete is false where there are more than 16, where u has no path at all,
-// or an ambiguous one of more than 2 KiB: refuse such a request. No honest client sends one, and of the readings
-// left out one could be the app's.
+// or an ambiguous one of more than 2 KiB, and where a reading leads upwards, for
+// how far depends on what a later handler strips off its front or puts there:
+// such a request is for those only who may go everywhere. No honest client sends
+// one, and of the readings left out one could be the app's.
 //
 // For whom Readings is not enough: a rule that admits anyone must not apply to
 // an ambiguous path, whatever its readings.
 func Readings(u *url.URL) (paths []string, complete bool) {
 	if Unambiguous(u) {
-		return nil, true
+		return composed(u.Path), true
 	}
 	if u.Opaque != "" || u.Path == "" || u.Path[0] != '/' || len(u.EscapedPath()) > maxLength {
 		return nil, false
@@ -41,6 +43,9 @@ func Readings(u *url.URL) (paths []string, complete bool) {
 		all = appendNew(all, u.EscapedPath())
 	}
 	for i := 0; i < len(all); i++ {
+		if leadsUp(all[i]) {
+			return nil, false
+		}
 		for _, read := range readers {
 			if all = appendNew(all, read(all[i])); len(all) > maxReadings+1 {
 				return all[1 : maxReadings+1], false
@@ -48,6 +53,24 @@ func Readings(u *url.URL) (paths []string, complete bool) {
 		}
 	}
 	return all[1:], true
+}
+
+// Composed reports whether a path is the same to those who compose its
+// characters, as Apple's file systems do: é of two is é of one. Rules are
+// written with the latter.
+func Composed(path string) bool { return isASCII(path) || norm.NFC.IsNormalString(path) }
+
+func composed(path string) []string {
+	if Composed(path) {
+		return nil
+	}
+	return []string{norm.NFC.String(path)}
+}
+
+// leadsUp reports whether a segment of p is "..", which browsers resolve.
+func leadsUp(p string) bool {
+	return strings.Contains(p, "..") &&
+		slices.ContainsFunc(strings.Split(p, "/"), func(s string) bool { return strings.Trim(s, " ") == ".." })
 }
 
 // readers are the things that apps, their frameworks and their file systems do
@@ -59,7 +82,7 @@ var readers = []func(string) string{
 	toSlashes,     // Windows
 	mergeSlashes,  // most frameworks, nginx
 	namedDots,     // those who resolve no dots: they are names
-	resolveDots,   // RFC 3986 section 5.2.4
+	withoutDots,   // RFC 3986 section 5.2.4
 	trimSegments,  // Windows
 	withoutControls,
 	toASCII,
@@ -123,35 +146,25 @@ func mergeSlashes(p string) string {
 	return p
 }
 
-// resolveDots resolves . and .. but leaves empty segments, which count.
-func resolveDots(p string) string {
+// withoutDots drops the segments "." but leaves empty ones, which count.
+func withoutDots(p string) string {
 	if !strings.Contains(p, "/.") {
 		return p
 	}
-	segments := strings.Split(p[1:], "/")
-	var kept []string
-	for i, s := range segments {
-		last := i == len(segments)-1
-		switch s {
-		case ".":
-		case "..":
-			kept = kept[:max(0, len(kept)-1)]
-		default:
-			kept = append(kept, s)
-			continue
-		}
-		if last {
-			kept = append(kept, "")
-		}
+	segments := strings.Split(p, "/")
+	last := len(segments) - 1
+	kept := slices.DeleteFunc(segments[:last], func(s string) bool { return s == "." })
+	if segments[last] == "." {
+		return strings.Join(append(kept, ""), "/")
 	}
-	return "/" + strings.Join(kept, "/")
+	return strings.Join(append(kept, segments[last]), "/")
 }
 
-// namedDots keeps . and .. from Caddy's matchers, which resolve them.
+// namedDots keeps the segments "." from Caddy's matchers, which drop them.
 func namedDots(p string) string {
 	return eachSegment(p, func(s string) string {
-		if s == "." || s == ".." {
-			return "%2e" + s[1:]
+		if s == "." {
+			return "%2e"
 		}
 		return s
 	})
