@@ -1,7 +1,10 @@
 # make run     a demo to sign in to, on http://localhost
 # make test    everything a change must pass; installs what the tests need
+# make soak    the gates that must hold for long: an hour, and four more for the
+#              outages; FLAGS='-rounds 50 -for 1m' has it shorter
 # make bench   what a signed-in request and a log-in cost, beside plain Caddy
 # make lint    gofmt, go vet, staticcheck
+# make fuzz    every fuzz target in turn, each for FUZZTIME (30s)
 # make vuln    known vulnerabilities in what is compiled in; asks vuln.go.dev, or
 #              VULNDB, such as file:///usr/share/vulndb
 #
@@ -14,13 +17,17 @@ SHELL := /bin/bash
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 VULNDB ?= https://vuln.go.dev
+FUZZTIME ?= 30s
 PROVIDER := module/logintest/oidcprovider
 LOG := bin/test.log
+SOAK := bin/soak.log
+GATES := ^Test(WhatWasAnsweredOutlivesKill|StoppingUnderLoadNeitherPanicsNorLies|ReloadsUnderLoadLoseNothing|IdleReloadsLeaveNothingBehind|FullDiskIsSurvived|.*WorkOnceAmong64|.*WorksOnceAmong64|ClockMayJump|SignedInOutlive.*)$$
+FLAGS ?=
 
 export CGO_ENABLED := 1
 export DEBIAN_FRONTEND := noninteractive
 
-.PHONY: run test bench lint vuln tools
+.PHONY: run test soak bench lint fuzz vuln tools
 
 run:
 	go run ./examples/demo
@@ -37,11 +44,24 @@ test: tools lint
 	go test -race -v -parallel 8 -timeout 45m ./... 2>&1 | tee $(LOG) || status=$$?; \
 	.ci/summary $(LOG) && exit $$status
 
+# One line of figures for each gate, "held" or "BROKEN"; all else is in the log.
+soak:
+	@mkdir -p $(dir $(LOG))
+	@status=0; \
+	go test -v -timeout 0 -run '$(GATES)' ./plugin/caddy -args -soak $(FLAGS) >$(SOAK) 2>&1 || status=$$?; \
+	grep -E ' gate Test|^(--- FAIL|FAIL|ok|PASS)|^    --- FAIL|\[build failed\]' $(SOAK) || true; \
+	exit $$status
+
 lint:
 	@unformatted=$$(gofmt -l .); \
 	if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go run $(STATICCHECK) ./...
+
+# Which targets there are, go test says. `test` runs their seeds, and what was
+# found worth keeping: testdata/fuzz of each package.
+fuzz:
+	@.ci/fuzz $(FUZZTIME)
 
 # No part of `test`: what it says changes without a change of ours, and it needs
 # a database that not every machine can reach.
