@@ -35,6 +35,8 @@ var stories = map[string]func(*testing.T){
 	"oidc":                 anyIssuerSignsIn,
 	"okta":                 oktaEndsAndRenewsSessions,
 	"policies":             firstRuleThatFitsDecides,
+	"native":               appOnADeviceSignsInByTheBrowser,
+	"spa":                  appDrawsItsOwnSignIn,
 }
 
 func TestEveryExampleDoesWhatItSays(t *testing.T) {

@@ -286,22 +286,13 @@ func (p *portal) attach(w http.ResponseWriter, mime, name string) {
 // nothing that would open anything.
 func (p *portal) download(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if !p.isFresh(v) {
-		return p.seeOther(w, p.againURL(p.accountURL("")))
+		return p.voice(v).stale(w, r, v, p.accountURL(""))
 	}
 	h, err := p.holdingsOf(r, v)
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
-	data := exported{ID: h.user.ID, Name: h.user.Name, Picture: h.user.Picture, Groups: h.user.Groups, Created: h.user.Created}
-	for _, a := range h.addresses {
-		data.Addresses = append(data.Addresses, exportedAddress{string(a.Email), a.Email == h.user.Email, a.Proven, a.By})
-	}
-	for _, a := range h.accounts {
-		data.Accounts = append(data.Accounts, exportedAccount{a.Provider, a.Issuer, a.Subject, a.Email, a.Groups, a.Linked})
-	}
-	for _, s := range h.sessions {
-		data.Sessions = append(data.Sessions, exportedSession{s.Handle, s.Scope, s.Provider, s.Device, s.Place, s.Created, s.Seen, s.Expires})
-	}
+	data := h.export()
 	err = p.allActivity(r, v, func(entries []activity.Entry) error {
 		data.Activity = append(data.Activity, entries...)
 		return nil
@@ -317,6 +308,24 @@ func (p *portal) download(w http.ResponseWriter, r *http.Request, v *visit) erro
 	encoder.SetIndent("", "  ")
 	_ = encoder.Encode(data) // whoever asked may have left
 	return nil
+}
+
+// export is all of it but the activity. Lists of nothing are empty, not null.
+func (h *holdings) export() exported {
+	data := exported{
+		ID: h.user.ID, Name: h.user.Name, Picture: h.user.Picture, Groups: h.user.Groups, Created: h.user.Created,
+		Addresses: []exportedAddress{}, Accounts: []exportedAccount{}, Sessions: []exportedSession{}, Activity: []activity.Entry{},
+	}
+	for _, a := range h.addresses {
+		data.Addresses = append(data.Addresses, exportedAddress{string(a.Email), a.Email == h.user.Email, a.Proven, a.By})
+	}
+	for _, a := range h.accounts {
+		data.Accounts = append(data.Accounts, exportedAccount{a.Provider, a.Issuer, a.Subject, a.Email, a.Groups, a.Linked})
+	}
+	for _, s := range h.sessions {
+		data.Sessions = append(data.Sessions, exportedSession{s.Handle, s.Scope, s.Provider, s.Device, s.Place, s.Created, s.Seen, s.Expires})
+	}
+	return data
 }
 
 // exported is what a download has.

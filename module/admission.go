@@ -20,6 +20,7 @@ import (
 	"github.com/caddy-login/caddy-login/module/record"
 	"github.com/caddy-login/caddy-login/module/session"
 	"github.com/caddy-login/caddy-login/module/signin"
+	"github.com/caddy-login/caddy-login/module/token"
 )
 
 // landedFor is how long a browser keeps the mark that a sign-in succeeded, and
@@ -55,7 +56,10 @@ type outcome struct {
 func (p *portal) admit(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider, attempt *signin.Attempt, profile guest.Profile) error {
 	waiting := &pending.Pending{
 		Kind: pending.Arrival, Scope: v.scope, Site: v.origin.hostPort, Begun: p.gate.now().UTC(), Return: attempt.Return,
-		Provider: provider.Traits().Name, Profile: profile,
+		Provider: provider.Traits().Name, Profile: profile, KnownOnly: attempt.KnownOnly,
+	}
+	if attempt.ByAPI {
+		waiting.Attempt = attempt.CookieOf()
 	}
 	if attempt.For == signin.ToLink {
 		waiting.Intent, waiting.User = identity.ToLink, v.user()
@@ -84,7 +88,7 @@ func (p *portal) arriving(r *http.Request, v *visit, provider guest.Provider, wa
 func (p *portal) arrivalOf(v *visit, provider guest.Provider, waiting *pending.Pending, at time.Time) identity.Arrival {
 	traits := provider.Traits()
 	return identity.Arrival{
-		Traits: traits, Profile: waiting.Profile, Verify: p.gate.verifies(traits), SignUp: p.mayJoin,
+		Traits: traits, Profile: waiting.Profile, Verify: p.gate.verifies(traits), SignUp: p.joining(waiting.KnownOnly),
 		Privileged: p.isPrivileged, Intent: waiting.Intent, Here: v.user(), Fresh: p.isFresh(v),
 		Said: waiting.Said, Began: waiting.Begun, At: at,
 	}
@@ -124,6 +128,7 @@ func (p *portal) comeIn(w http.ResponseWriter, r *http.Request, v *visit, a arri
 		return p.trouble(w, r, v, trouble{kind: page.Internal, provider: a.method, outcome: "unavailable", err: err})
 	}
 	var out outcome
+	v.keepTrack(a.pending.Attempt)
 	asks := a.inquiry(r, v)
 	err = v.house.store.Update(r.Context(), func(tx guest.Tx) (err error) {
 		out, err = p.settle(tx, r, v, a, given, asks)
@@ -218,6 +223,7 @@ func (o *outcome) connects(v *visit) bool {
 // welcome answers who has come in, and tells whom it concerns.
 func (p *portal) welcome(w http.ResponseWriter, r *http.Request, v *visit, a arrival, given credential, out outcome) error {
 	name := a.method.Traits().Name
+	v.became(w, string(isAuthenticated))
 	p.forget(r, v, out)
 	p.tellArrival(r, v, a, out)
 	if a.kept {
@@ -379,6 +385,14 @@ func device(r *http.Request) string {
 	return name[:min(len(name), 200)]
 }
 
+// joining is who may become a user: nobody, where only those known are wanted.
+func (p *portal) joining(knownOnly bool) func(identity.Email) bool {
+	if knownOnly {
+		return func(identity.Email) bool { return false }
+	}
+	return p.mayJoin
+}
+
 // mayJoin is the site's `signup`.
 func (p *portal) mayJoin(email identity.Email) bool {
 	switch p.gate.settings.Signup {
@@ -428,12 +442,15 @@ type trouble struct {
 	// log hears of it only now and then.
 	knock bool
 	row   string
-	err   error
+	// code is what the API calls it; empty: as its kind.
+	code string
+	err  error
 }
 
 // trouble tells the visitor, and the log once.
 func (p *portal) trouble(w http.ResponseWriter, r *http.Request, v *visit, t trouble) error {
 	id := requestID(r)
+	v.became(w, codeOf(t.kind))
 	label, name := "", ""
 	if t.provider != nil {
 		label, name = t.provider.Traits().Label, t.provider.Traits().Name
@@ -452,6 +469,9 @@ func (p *portal) trouble(w http.ResponseWriter, r *http.Request, v *visit, t tro
 		w.Header().Set("Retry-After", "5")
 	}
 	refuseBody(w, r)
+	if v.api != nil {
+		v.api.code = t.code
+	}
 	p.voice(v).trouble(w, r, page.Trouble{
 		Kind: t.kind, Provider: label, Retry: p.signInURL(cmp.Or(t.back, "/")), RequestID: id,
 	})
@@ -497,6 +517,10 @@ func (p *portal) notResumed(provider guest.Method, attempt *signin.Attempt, err 
 func (p *portal) notAdmitted(provider guest.Method, row string, err error) trouble {
 	t := trouble{provider: provider, row: row, err: err}
 	switch {
+	case errors.Is(err, token.ErrNonce), errors.Is(err, token.ErrReplayed):
+		return p.notTaken(provider, err)
+	case errors.Is(err, errNoQuestion):
+		t.kind, t.outcome = page.NotAllowed, "not_asked"
 	case errors.Is(err, identity.ErrEmailInUse):
 		t.kind, t.outcome = page.EmailInUse, "email_in_use"
 	case errors.Is(err, identity.ErrSignupDisabled):

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddy-login/caddy-login/module/page"
@@ -35,10 +36,13 @@ type need byte
 const (
 	// aHouse: anybody, as long as the store is there.
 	aHouse need = iota
-	// nothing: anybody at any time.
+	// nothing: anybody at any time, whoever they are.
 	nothing
 	// theirOwn: who is signed in, by cookie or access token.
 	theirOwn
+	// itsBody: who brings in the body what it takes. Neither a cookie nor an
+	// access token counts: one that has expired keeps nobody from another.
+	itsBody
 )
 
 // endpoints is filled by init: what the functions answer depends on it.
@@ -61,6 +65,16 @@ type apiCall struct {
 	binding string
 	// begun are the tokens to hand over; nil: none.
 	begun *token.Begun
+	// grant is what the client asks tokens for, in the words of RFC 6749; empty:
+	// it does not, and its problems have no word of OAuth's.
+	grant string
+	// denies has what came to nothing be an answer; polls has a code that is
+	// awaited still be no news.
+	denies, polls bool
+	// code is what the trouble at hand is called; empty: as its kind.
+	code string
+	// email is the address that the call is about.
+	email emailView
 }
 
 // maxBodyOfAPI bounds what a call may send.
@@ -77,10 +91,11 @@ func (p *portal) roomOfAPI(path string) (found *room, quiet bool) {
 		serve: func(w http.ResponseWriter, r *http.Request, v *visit) error {
 			return p.api(w, r, v, at, id)
 		},
-		withoutStore: len(at) == 0 || at[0].needs == nothing,
+		withoutStore: len(at) == 0,
 		shown:        p.base + "/api/[redacted]",
 	}
 	if len(at) > 0 {
+		room.toAnybody = at[0].needs == nothing || at[0].needs == itsBody
 		room.shown = p.base + "/api/v1" + at[0].path
 	}
 	return room, id != "" || len(at) == 0
@@ -105,14 +120,36 @@ func endpointsAt(path string) (at []endpoint, id string) {
 	return at, id
 }
 
+// meet finds out who is here, as far as the page they want looks at that. The
+// API goes by access tokens, too, the pages by cookies alone. Its error means
+// that we cannot know, or is errBadToken.
+func (p *portal) meet(w http.ResponseWriter, r *http.Request, v *visit, to *room) error {
+	api := p.isAPI(r)
+	if api {
+		p.share(w, r, v) // also what is refused may be read
+	}
+	if to != nil && to.toAnybody {
+		return nil
+	}
+	if api {
+		v.lookForBearer(r)
+	}
+	return v.recognise(r)
+}
+
 // api serves one call.
 func (p *portal) api(w http.ResponseWriter, r *http.Request, v *visit, at []endpoint, id string) error {
 	c := &apiCall{portal: p, id: id, native: v.bearer != ""}
 	v.api = c
-	if len(at) == 0 {
-		return c.fail(w, r, http.StatusNotFound, "not_found", "The API has no such path.")
+	if c.native {
+		c.goNative(v)
 	}
-	c.share(w, r, v)
+	if len(at) == 0 {
+		return c.fail(w, r, http.StatusNotFound, "not_found", "The API has no such path: openapi.json lists them all.")
+	}
+	if at[0].needs == itsBody {
+		c.native, v.cookie, v.pending = true, "", nil
+	}
 	i := slices.IndexFunc(at, func(e endpoint) bool {
 		return e.method == r.Method || e.method == http.MethodGet && r.Method == http.MethodHead
 	})
@@ -138,10 +175,16 @@ func (c *apiCall) serve(w http.ResponseWriter, r *http.Request, v *visit, e endp
 	}
 	v.house = house
 	if e.needs == theirOwn && v.live == nil {
-		page.WriteProblem(w, signInRequired(r, v))
-		return nil
+		return c.nobody(w, r, v)
 	}
 	return e.serve(c, w, r, v)
+}
+
+// nobody is the answer to who would have to be signed in.
+func (c *apiCall) nobody(w http.ResponseWriter, r *http.Request, v *visit) error {
+	refuseBody(w, r)
+	page.WriteProblem(w, signInRequired(r, v))
+	return nil
 }
 
 func methodsOf(at []endpoint) string {
@@ -171,12 +214,14 @@ func (c *apiCall) options(w http.ResponseWriter, r *http.Request, at []endpoint)
 	return nil
 }
 
-// share lets pages of the origins that the operator listed read the answer.
-func (c *apiCall) share(w http.ResponseWriter, r *http.Request, v *visit) {
+// share lets pages of the origins that the operator listed read the answer,
+// whatever it is. They are told one by one: a `*` would be for all, and a part of
+// a name for others.
+func (p *portal) share(w http.ResponseWriter, r *http.Request, v *visit) {
 	h := w.Header()
 	h.Add("Vary", "Origin")
 	from := r.Header["Origin"]
-	if len(from) == 1 && c.gate.isOwn(from[0], v) {
+	if len(from) == 1 && p.gate.isOwn(from[0], v) {
 		h.Set("Access-Control-Allow-Origin", from[0])
 		h.Set("Access-Control-Allow-Credentials", "true")
 		h.Set("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
@@ -204,25 +249,57 @@ func (c *apiCall) isWelcome(r *http.Request, v *visit) bool {
 // read reads a call's body into the struct that in points to. Where it can't, it
 // answers. An empty body is an empty object.
 func (c *apiCall) read(w http.ResponseWriter, r *http.Request, in any) bool {
-	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || kind != "application/json" || len(r.Header["Content-Type"]) > 1 {
+	if mediaType(r) != "application/json" {
 		_ = c.fail(w, r, http.StatusUnsupportedMediaType, "unsupported_media_type", "Send application/json.")
 		return false
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyOfAPI))
-	var tooLong *http.MaxBytesError
-	if errors.As(err, &tooLong) {
-		_ = c.fail(w, r, http.StatusRequestEntityTooLarge, "body_too_large", "A call may send 64 KiB.")
-		return false
+	body, ok := c.readBody(w, r)
+	if !ok || len(body) == 0 {
+		return ok
 	}
-	if err == nil && len(body) > 0 {
-		err = strict.Read(body, in)
-	}
-	if err != nil {
-		_ = c.fail(w, r, http.StatusBadRequest, "bad_request", "The body is not as it must be: "+reasonOfBody(err)+".")
+	if err := strict.Read(body, in); err != nil {
+		_ = c.misread(w, r, reasonOfBody(err))
 		return false
 	}
 	return true
+}
+
+// readBody reads a body that is not too long. Where it can't, it answers: before
+// it has one sent that says itself that it is.
+func (c *apiCall) readBody(w http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
+	var err error
+	if r.ContentLength <= maxBodyOfAPI {
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBodyOfAPI))
+	}
+	var tooLong *http.MaxBytesError
+	switch {
+	case r.ContentLength > maxBodyOfAPI, errors.As(err, &tooLong):
+		_ = c.fail(w, r, http.StatusRequestEntityTooLarge, "body_too_large", "A call may send 64 KiB: send less.")
+	case err != nil:
+		_ = c.misread(w, r, "it ended too early")
+	default:
+		return body, true
+	}
+	return nil, false
+}
+
+// misread answers that a body makes no sense.
+func (c *apiCall) misread(w http.ResponseWriter, r *http.Request, why string) error {
+	return c.fail(w, r, http.StatusBadRequest, "bad_request", "The body is not as it must be: "+why+".")
+}
+
+// mediaType is that of a body; empty where there is none, or where two readers
+// could take it for different ones.
+func mediaType(r *http.Request) string {
+	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	charset, named := params["charset"]
+	switch {
+	case err != nil, len(r.Header["Content-Type"]) > 1, len(r.Header["Content-Encoding"]) > 0:
+		return ""
+	case len(params) > 1, len(params) == 1 && !named, named && !strings.EqualFold(charset, "utf-8"):
+		return ""
+	}
+	return kind
 }
 
 // reasonOfBody is why a body was not taken, in words of ours.
@@ -238,8 +315,17 @@ func reasonOfBody(err error) string {
 // hear of.
 func (c *apiCall) fail(w http.ResponseWriter, r *http.Request, status int, code, detail string) error {
 	refuseBody(w, r)
-	page.WriteProblem(w, page.Problem{Status: status, Code: code, Detail: detail, RequestID: requestID(r)})
+	c.problem(w, r, page.Problem{Status: status, Code: code, Detail: detail})
 	return nil
+}
+
+// problem writes a problem of this call's.
+func (c *apiCall) problem(w http.ResponseWriter, r *http.Request, p page.Problem) {
+	p.RequestID = requestID(r)
+	if c.grant != "" {
+		p.OAuth = c.inOAuth(p)
+	}
+	page.WriteProblem(w, p)
 }
 
 // answer writes what a call came to.
@@ -252,10 +338,18 @@ func (c *apiCall) answer(w http.ResponseWriter, status int, value any) error {
 	if c.native {
 		h.Del("Set-Cookie")
 	}
-	h.Set("Content-Type", "application/json")
-	h.Set("X-Content-Type-Options", "nosniff")
+	dress(h)
 	h["Cache-Control"] = noStore
+	h["Content-Length"] = []string{strconv.Itoa(len(body) + 1)} // whole, whatever is done after it
 	w.WriteHeader(status)
 	_, _ = w.Write(append(body, '\n')) // whoever asked may have left
 	return nil
+}
+
+// dress keeps an answer from being taken for a page, and out of other sites'.
+func dress(h http.Header) {
+	h.Set("Content-Type", "application/json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }

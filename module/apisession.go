@@ -4,13 +4,19 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/caddy-login/caddy-login/module/page"
 	"github.com/caddy-login/caddy-login/module/session"
 )
 
 // apiOfTokens is who is signed in, what ways in there are, and the tokens of
 // native apps.
 var apiOfTokens = []endpoint{
+	{http.MethodGet, "/openapi.json", (*apiCall).openAPI, nothing},
+	{http.MethodGet, "/metadata", (*apiCall).metadata, nothing},
 	{http.MethodGet, "/session", (*apiCall).session, theirOwn},
+	{http.MethodDelete, "/session", (*apiCall).leave, aHouse},
+	{http.MethodPost, "/native/nonce", (*apiCall).nonce, itsBody},
+	{http.MethodPost, "/token", (*apiCall).token, itsBody},
 }
 
 // ownSession is who is signed in.
@@ -27,7 +33,7 @@ type ownSession struct {
 	ExpiresAt time.Time `json:"expires_at"`        // however much it is used
 }
 
-func (c *apiCall) session(w http.ResponseWriter, r *http.Request, v *visit) error {
+func (c *apiCall) session(w http.ResponseWriter, _ *http.Request, v *visit) error {
 	return c.answer(w, http.StatusOK, envelope{Status: isAuthenticated, Session: c.viewOfSession(v.live)})
 }
 
@@ -36,8 +42,48 @@ func (c *apiCall) viewOfSession(live *session.Live) *ownSession {
 	user := &live.Person.User
 	return &ownSession{
 		ID: live.Handle, User: visitor.UserID, Email: visitor.Email, Name: user.Name, Picture: user.Picture, Provider: live.Provider,
-		Groups: visitor.Groups, Roles: visitor.Roles, AuthTime: live.AuthTime, ExpiresAt: live.Expires,
+		Groups: listed(visitor.Groups), Roles: listed(visitor.Roles), AuthTime: live.AuthTime.UTC(), ExpiresAt: live.Expires.UTC(),
 	}
+}
+
+// viewOfOutcome is who has just come in.
+func (c *apiCall) viewOfOutcome(out outcome) *ownSession {
+	return c.viewOfSession(&session.Live{Session: *out.begun, Person: out.admitted.Person})
+}
+
+// listed is a list as JSON has it: one of nothing is empty, not null.
+func listed(all []string) []string {
+	if all == nil {
+		return []string{}
+	}
+	return all
+}
+
+// leaveAnswer is for who has signed out.
+type leaveAnswer struct {
+	// LogoutURL is to be opened in the browser to sign out at the provider, too.
+	LogoutURL string `json:"logout_url,omitempty"`
+}
+
+// leave signs out: who came by an access token out of the session of that, and a
+// browser out of every session that it brought.
+func (c *apiCall) leave(w http.ResponseWriter, r *http.Request, v *visit) error {
+	all, err := c.allHeld(r, v)
+	if err != nil {
+		return c.portal.trouble(w, r, v, trouble{kind: page.Unavailable, err: err})
+	}
+	if len(all) == 0 {
+		return c.nobody(w, r, v)
+	}
+	elsewhere := func() string { return "" }
+	if v.live != nil && !c.native {
+		elsewhere = c.farewell(r, v, "/")
+	}
+	if err := c.endAll(r, v, all); err != nil {
+		return c.portal.trouble(w, r, v, trouble{kind: page.Unavailable, err: err})
+	}
+	c.dropAll(w, v)
+	return c.answer(w, http.StatusOK, leaveAnswer{LogoutURL: elsewhere()})
 }
 
 // tokensView is what a native app keeps.

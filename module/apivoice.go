@@ -1,13 +1,16 @@
 package module
 
 import (
+	"cmp"
+	"math"
 	"net/http"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/caddy-login/caddy-login/module/challenge"
 	"github.com/caddy-login/caddy-login/module/identity"
 	"github.com/caddy-login/caddy-login/module/page"
+	"github.com/caddy-login/caddy-login/module/pending"
 	"github.com/caddy-login/caddy-login/module/signin"
 )
 
@@ -61,20 +64,29 @@ type challengeView struct {
 	AttemptsLeft int       `json:"attempts_left"`      // before it is over
 	Length       int       `json:"length"`             // digits
 	Number       int       `json:"number,omitempty"`   // to be picked on the other device
-	// Wrong: the code that was just given is not the one.
-	Wrong bool `json:"wrong,omitempty"`
 }
 
+// viewOfChallenge tells times by the second, so that all answers are as long.
 func viewOfChallenge(id string, w *challenge.Waiting) challengeView {
+	resend := w.ResendAt.UTC()
+	if !resend.IsZero() {
+		resend = resend.Add(time.Second - 1).Truncate(time.Second)
+	}
 	return challengeView{
-		ID: id, Kind: "email", Hint: w.Email.Mask(), ExpiresAt: w.Expires.UTC(), ResendAt: w.ResendAt.UTC(),
+		ID: id, Kind: "email", Hint: w.Email.Mask(), ExpiresAt: w.Expires.UTC().Truncate(time.Second), ResendAt: resend,
 		AttemptsLeft: w.AttemptsLeft, Length: w.Length, Number: w.Number,
 	}
 }
 
-// trouble tells a program what a page tells a person.
+// trouble tells a program what a page tells a person. Where what became of an
+// intent was asked, that it came to nothing is the answer.
 func (c *apiCall) trouble(w http.ResponseWriter, r *http.Request, t page.Trouble) {
-	page.WriteProblem(w, page.Problem{Status: t.Kind.Status(), Code: codeOf(t.Kind), RequestID: t.RequestID})
+	status := t.Kind.Status()
+	if c.denies && status < http.StatusInternalServerError && status != http.StatusTooManyRequests {
+		_ = c.deny(w, codeOf(t.Kind)) // it has answered
+		return
+	}
+	c.problem(w, r, page.Problem{Status: status, Code: cmp.Or(c.code, codeOf(t.Kind)), Detail: cmp.Or(detailOf[c.code], c.pages.Advice(r, t))})
 }
 
 // codeOf is a kind of trouble as the API calls it.
@@ -91,12 +103,41 @@ func codeOf(kind page.Kind) string {
 	}
 }
 
+func (c *apiCall) deny(w http.ResponseWriter, code string) error {
+	return c.answer(w, http.StatusOK, envelope{Status: isDenied, Error: &errorView{Code: code}})
+}
+
 func (c *apiCall) leaves(w http.ResponseWriter, _ *http.Request, attempt *signin.Attempt, to string) error {
-	return c.answer(w, http.StatusOK, envelope{Status: atProvider, AuthURL: to})
+	return c.answer(w, http.StatusOK, envelope{
+		Status: atProvider, Intent: markOfAttempt(attempt.CookieOf()), ExpiresAt: attempt.Expires().UTC(), AuthURL: to,
+	})
 }
 
 func (c *apiCall) isIn(w http.ResponseWriter, r *http.Request, v *visit, out outcome, _ string) error {
-	return c.answer(w, http.StatusOK, envelope{Status: isAuthenticated})
+	tokens, err := c.tokensOf(v)
+	if err != nil {
+		return c.gate.refuse(w, r, broken(http.StatusInternalServerError, err))
+	}
+	who := c.viewOfOutcome(out)
+	if c.grant != "" {
+		return c.answerTokens(w, tokens, who, typeOfAccess)
+	}
+	return c.answer(w, http.StatusOK, envelope{Status: isAuthenticated, Session: who, Tokens: tokens})
+}
+
+// tokensOf are the tokens that this call hands over; nil: none.
+func (c *apiCall) tokensOf(v *visit) (*tokensView, error) {
+	if c.begun == nil {
+		return nil, nil
+	}
+	access, err := v.house.tokens.Access(v.site(), c.begun.Session)
+	if err != nil {
+		return nil, err
+	}
+	return &tokensView{
+		AccessToken: string(access.Token), TokenType: "Bearer", ExpiresIn: int(access.Expires.Sub(c.gate.now()) / time.Second),
+		RefreshToken: string(c.begun.Refresh),
+	}, nil
 }
 
 func (c *apiCall) waits(w http.ResponseWriter, r *http.Request, v *visit, waits *waiting) error {
@@ -104,48 +145,63 @@ func (c *apiCall) waits(w http.ResponseWriter, r *http.Request, v *visit, waits 
 }
 
 func (c *apiCall) question(w http.ResponseWriter, r *http.Request, v *visit, waits *waiting, d identity.Decision, about *identity.User) error {
-	return c.answer(w, http.StatusOK, envelope{Status: needsWord})
+	if d.Needs == identity.FreshSignIn {
+		return c.stale(w, r, v, "")
+	}
+	view, err := c.viewOfLink(v, waits, d, about)
+	if err != nil {
+		return c.gate.refuse(w, r, broken(http.StatusInternalServerError, err))
+	}
+	asks := envelope{Status: needsWord, ExpiresAt: waits.Begun.Add(pending.Life).UTC(), Link: view}
+	if d.Needs == identity.ProofOfMail {
+		asks.Status = needsAddress
+	}
+	return c.answer(w, http.StatusOK, asks)
 }
 
 func (c *apiCall) declined(w http.ResponseWriter, _ *http.Request, _ *visit, _ *waiting) error {
-	return c.answer(w, http.StatusOK, envelope{Status: isDenied, Error: &errorView{Code: string(page.ProviderCancelled)}})
+	return c.deny(w, string(page.ProviderCancelled))
 }
 
 // mailed sends all of its answer: whether there is a mail to be handed over
 // must not be seen in the time that it takes.
 func (c *apiCall) mailed(w http.ResponseWriter, r *http.Request, v *visit, claim challenge.Claim, waiting *challenge.Waiting, _ string) error {
-	return c.awaits(w, claim, viewOfChallenge("", waiting))
+	return c.awaits(w, r, v, claim, waiting, needsCode)
 }
 
 func (c *apiCall) tooSoon(w http.ResponseWriter, r *http.Request, v *visit, claim challenge.Claim, _ string) error {
-	return c.fail(w, r, http.StatusTooManyRequests, string(page.TooMany), "A mail is on its way: wait until resend_at.")
+	detail := "This code is not mailed again: begin anew."
+	waiting, err := v.house.challenges.Poll(r.Context(), claim)
+	if err == nil && !waiting.ResendAt.IsZero() {
+		detail = "A mail is on its way: wait until it could have come."
+		left := math.Ceil(waiting.ResendAt.Sub(c.gate.now()).Seconds())
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, int(left))))
+	}
+	return c.fail(w, r, http.StatusTooManyRequests, string(page.TooMany), detail)
 }
 
 func (c *apiCall) enter(w http.ResponseWriter, r *http.Request, v *visit, claim challenge.Claim, waiting *challenge.Waiting, e page.EnterCode) error {
-	view := viewOfChallenge("", waiting)
-	view.Wrong = e.Wrong
-	return c.awaits(w, claim, view)
+	switch {
+	case e.Wrong:
+		refuseBody(w, r)
+		c.problem(w, r, page.Problem{
+			Status: http.StatusUnprocessableEntity, Code: "wrong_code", Detail: "Type the code that was mailed last, or have it sent again.",
+			AttemptsLeft: &waiting.AttemptsLeft,
+		})
+		return nil
+	case c.polls:
+		return c.awaits(w, r, v, claim, waiting, isPending)
+	}
+	return c.awaits(w, r, v, claim, waiting, needsCode)
 }
 
-func (c *apiCall) awaits(w http.ResponseWriter, claim challenge.Claim, view challengeView) error {
-	view.ID = markOf(claim.ID)
-	return c.answer(w, http.StatusOK, envelope{Status: needsCode, Challenges: []challengeView{view}})
-}
-
-func (c *apiCall) stale(w http.ResponseWriter, r *http.Request, _ *visit, _ string) error {
-	return c.fail(w, r, page.FreshNeeded.Status(), string(page.FreshNeeded), "This takes a sign-in of the last 15 minutes.")
-}
-
-func (c *apiCall) changed(w http.ResponseWriter, r *http.Request, v *visit, a alteration) error {
-	return c.answer(w, http.StatusOK, struct{}{})
-}
-
-func (c *apiCall) unchanged(w http.ResponseWriter, r *http.Request, v *visit, problem page.AccountProblem, _ string) error {
-	return c.fail(w, r, http.StatusConflict, strings.ToLower(string(problem)), "")
-}
-
-func (c *apiCall) deleting(w http.ResponseWriter, r *http.Request, v *visit, at time.Time) error {
-	return c.answer(w, http.StatusOK, struct{}{})
+func (c *apiCall) awaits(w http.ResponseWriter, r *http.Request, v *visit, claim challenge.Claim, waiting *challenge.Waiting, status statusWord) error {
+	id, err := c.nameOf(v, claim)
+	if err != nil {
+		return c.gate.refuse(w, r, broken(http.StatusInternalServerError, err))
+	}
+	view := viewOfChallenge(id, waiting)
+	return c.answer(w, http.StatusOK, envelope{Status: status, ExpiresAt: view.ExpiresAt, Challenges: []challengeView{view}})
 }
 
 var _ voice = (*apiCall)(nil)

@@ -74,6 +74,22 @@ type alteration struct {
 	// primary is the address that is the primary one from now on; empty: the one
 	// that was.
 	primary identity.Email
+	// became is where do leaves the user as changed.
+	became *identity.User
+	// begun is the session under its new id, once the change is made.
+	begun *session.Session
+}
+
+// after is who is signed in once the change is made.
+func (a *alteration) after(live *session.Live) *session.Live {
+	now := &session.Live{Session: live.Session, Person: live.Person}
+	if a.begun != nil {
+		now.Session = *a.begun
+	}
+	if a.became != nil {
+		now.Person.User = *a.became
+	}
+	return now
 }
 
 // altered is what an alteration came to.
@@ -171,6 +187,7 @@ func (p *portal) settled(w http.ResponseWriter, r *http.Request, v *visit, a alt
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
+	a.begun = out.begun
 	return p.voice(v).changed(w, r, v, a)
 }
 
@@ -237,12 +254,13 @@ func keepUndo(tx guest.Tx, before *identity.Undo) (wayBack, error) {
 }
 
 func (p *portal) rename(w http.ResponseWriter, r *http.Request, v *visit, name string) error {
+	var became identity.User
 	return p.alter(w, r, v, alteration{
-		do: func(tx guest.Tx, _ time.Time) ([]session.Ended, error) {
-			_, err := identity.Rename(tx, v.live.User, name)
+		do: func(tx guest.Tx, _ time.Time) (_ []session.Ended, err error) {
+			became, err = identity.Rename(tx, v.live.User, name)
 			return nil, err
 		},
-		entry: activity.Entry{What: activity.Renamed}, done: page.DoneRenamed, value: name,
+		entry: activity.Entry{What: activity.Renamed}, done: page.DoneRenamed, value: name, became: &became,
 	})
 }
 
@@ -272,6 +290,7 @@ func (p *portal) addAddress(w http.ResponseWriter, r *http.Request, v *visit, wa
 		return p.outdated(w, r, v, "/")
 	}
 	v.drop(w, v.waits())
+	var became identity.User
 	return p.alter(w, r, v, alteration{
 		do: func(tx guest.Tx, at time.Time) ([]session.Ended, error) {
 			if v.live.Person.User.SessionsFrom.After(waits.Begun) {
@@ -280,12 +299,14 @@ func (p *portal) addAddress(w http.ResponseWriter, r *http.Request, v *visit, wa
 			if err := pending.Spend(tx, waits.id); err != nil {
 				return nil, err
 			}
-			_, err := identity.AddAddress(tx, v.live.User, waits.Email, identity.ByMail, at)
+			added, err := identity.AddAddress(tx, v.live.User, waits.Email, identity.ByMail, at)
+			became = added.User
 			return nil, err
 		},
 		entry:  activity.Entry{What: activity.AddressAdded, Detail: waits.Email.Mask()},
 		notice: page.Notice{Kind: page.NoticeAddressAdded, Address: string(waits.Email)},
 		done:   page.DoneAdded, endsOthers: v.live.Person.User.Email == "", undo: string(activity.AddressAdded), address: waits.Email, value: string(waits.Email),
+		became: &became,
 	})
 }
 
@@ -330,30 +351,47 @@ func (p *portal) connect(w http.ResponseWriter, r *http.Request, v *visit, name 
 	if !ok {
 		return p.voice(v).unchanged(w, r, v, page.ProblemNotFound, "")
 	}
-	return p.depart(w, r, v, provider, signin.Attempt{
-		Provider: name, Return: p.accountURL(""), SwitchAccount: true, For: signin.ToLink, User: string(v.live.User),
-	})
+	return p.depart(w, r, v, provider, connecting(v, name, p.accountURL("")))
+}
+
+// connecting is an attempt to connect an account to who is signed in.
+func connecting(v *visit, provider, to string) signin.Attempt {
+	return signin.Attempt{Provider: provider, Return: to, SwitchAccount: true, For: signin.ToLink, User: string(v.live.User)}
 }
 
 // signInAgain has somebody prove that it is still them.
 func (p *portal) signInAgain(w http.ResponseWriter, r *http.Request, v *visit, form url.Values) error {
 	to := p.ownPage(form.Get("return"))
-	if form.Get("do") == "again" {
-		provider, ok := named(p.gate.providers, form.Get("provider")).(guest.Provider)
-		if !ok {
-			return p.trouble(w, r, v, trouble{kind: page.BadRequest})
-		}
-		return p.depart(w, r, v, provider, signin.Attempt{
-			Provider: provider.Traits().Name, Return: to, For: signin.Again, User: string(v.live.User),
-		})
-	}
-	email := v.live.Person.User.Email
-	if form.Get("do") != "code" || p.gate.codes == nil || email == "" {
+	provider, ok := named(p.gate.providers, form.Get("provider")).(guest.Provider)
+	switch do := form.Get("do"); {
+	case do == "again" && ok:
+		return p.proveAgain(w, r, v, provider, to)
+	case do == "code" && p.mayMailAgain(v):
+		return p.mailAgain(w, r, v, to)
+	default:
 		return p.trouble(w, r, v, trouble{kind: page.BadRequest})
 	}
+}
+
+// proveAgain has a provider say that it is still them.
+func (p *portal) proveAgain(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider, to string) error {
+	return p.depart(w, r, v, provider, signin.Attempt{
+		Provider: provider.Traits().Name, Return: to, For: signin.Again, User: string(v.live.User),
+	})
+}
+
+// mayMailAgain reports whether there is an address that a code for mailAgain
+// could go to.
+func (p *portal) mayMailAgain(v *visit) bool {
+	return p.gate.codes != nil && v.live.Person.User.Email != ""
+}
+
+// mailAgain mails a code to the primary address.
+func (p *portal) mailAgain(w http.ResponseWriter, r *http.Request, v *visit, to string) error {
 	if !v.servesPort(r) {
 		return p.trouble(w, r, v, strangePort(v))
 	}
+	email := v.live.Person.User.Email
 	waits := &waiting{id: pending.NewID(), Pending: &pending.Pending{
 		Kind: pending.Again, Scope: v.scope, Site: v.origin.hostPort, Begun: p.gate.now().UTC(), Return: to, Email: email, User: v.live.User,
 		Then: v.waitsNext(),
@@ -395,7 +433,7 @@ func (p *portal) cameBack(w http.ResponseWriter, r *http.Request, v *visit, prov
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	case attempt.For == signin.Again && owner != v.user():
 		return p.trouble(w, r, v, trouble{kind: page.WrongAccount, provider: provider, back: p.accountURL(""), outcome: "wrong_account"})
-	case attempt.For == signin.ToLink && owner == v.user():
+	case attempt.For == signin.ToLink && owner == v.user() && attempt.Return == p.accountURL(""):
 		attempt.Return = p.accountURL(page.DoneAlreadyConnected)
 	}
 	return p.admit(w, r, v, provider, attempt, profile)
@@ -496,7 +534,7 @@ func (p *portal) deletion(w http.ResponseWriter, r *http.Request, v *visit) erro
 	ask := page.DeletePage{Person: account(v.live), Days: int(grace / (24 * time.Hour)), Back: p.accountURL("")}
 	if r.Method != http.MethodPost {
 		if !p.isFresh(v) {
-			return p.seeOther(w, p.againURL(p.base+"/account/delete"))
+			return p.voice(v).stale(w, r, v, p.base+"/account/delete")
 		}
 		p.pages.Delete(w, r, ask)
 		return nil
@@ -506,7 +544,7 @@ func (p *portal) deletion(w http.ResponseWriter, r *http.Request, v *visit) erro
 	case !ok:
 		return nil
 	case !p.isFresh(v):
-		return p.seeOther(w, p.againURL(p.base+"/account/delete"))
+		return p.voice(v).stale(w, r, v, p.base+"/account/delete")
 	case form.Get("do") != "delete" || form.Get("sure") == "":
 		ask.Missing = true
 		p.pages.Delete(w, r, ask)

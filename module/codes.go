@@ -78,7 +78,7 @@ func (p *portal) askForMail(w http.ResponseWriter, r *http.Request, v *visit) er
 		p.pages.Choose(w, r, choose)
 		return nil
 	}
-	return p.mailCode(w, r, v, email, to)
+	return p.mailCode(w, r, v, email, to, false)
 }
 
 // strangePort is a mail that would lead to a port which we can't know to be
@@ -110,14 +110,14 @@ func (p *portal) form(w http.ResponseWriter, r *http.Request, v *visit) (url.Val
 
 // mailCode begins a challenge. Whoever may not have the mail gets the same
 // answer, at the same cost.
-func (p *portal) mailCode(w http.ResponseWriter, r *http.Request, v *visit, email identity.Email, to string) error {
-	phantom, err := p.mayNotHave(r, v, email)
+func (p *portal) mailCode(w http.ResponseWriter, r *http.Request, v *visit, email identity.Email, to string, knownOnly bool) error {
+	phantom, err := p.mayNotHave(r, v, email, p.joining(knownOnly))
 	if err != nil {
 		return p.trouble(w, r, v, trouble{kind: page.Unavailable, provider: p.gate.codes, err: err, knock: true})
 	}
 	begun, err := v.house.challenges.Begin(r.Context(), challenge.Ask{
 		Purpose: challenge.Login, Scope: v.scope, Email: email, Return: to, Network: clientIP(r.Context()),
-		Asker: p.asker(r),
+		Asker: p.asker(r), KnownOnly: knownOnly,
 		Rules: p.rules(), Familiar: p.isFriend(v, email), Phantom: phantom,
 	})
 	if err != nil {
@@ -146,9 +146,9 @@ func (p *portal) answerAndPost(w http.ResponseWriter, r *http.Request, v *visit,
 
 // mayNotHave reports whether an address is to be mailed nothing: nobody may
 // become its user, or its user may not sign in. It reads the same whichever.
-func (p *portal) mayNotHave(r *http.Request, v *visit, email identity.Email) (phantom bool, err error) {
+func (p *portal) mayNotHave(r *http.Request, v *visit, email identity.Email, signUp func(identity.Email) bool) (phantom bool, err error) {
 	err = v.house.store.View(r.Context(), func(tx guest.Tx) error {
-		may, err := identity.MayProve(tx, email, p.mayJoin)
+		may, err := identity.MayProve(tx, email, signUp)
 		phantom = !may
 		return err
 	})
@@ -253,7 +253,12 @@ func (p *portal) code(w http.ResponseWriter, r *http.Request, v *visit) error {
 	case form.Get("resend") != "":
 		return p.resend(w, r, v, claim, p.base+"/code")
 	}
-	proof, err := v.house.challenges.Check(r.Context(), claim, form.Get("code"))
+	return p.typed(w, r, v, claim, form.Get("code"))
+}
+
+// typed takes a code that signs in.
+func (p *portal) typed(w http.ResponseWriter, r *http.Request, v *visit, claim challenge.Claim, code string) error {
+	proof, err := v.house.challenges.Check(r.Context(), claim, code)
 	if err != nil {
 		return p.wrongCode(w, r, v, claim, err)
 	}
@@ -593,6 +598,7 @@ func (p *portal) proven(w http.ResponseWriter, r *http.Request, v *visit, proof 
 	}
 	return p.comeIn(w, r, v, p.arrivingByMail(r, v, &pending.Pending{
 		Kind: pending.Mailed, Scope: v.scope, Site: v.origin.hostPort, Begun: p.gate.now().UTC(), Return: p.wanted(proof.Return), Email: proof.Email,
+		KnownOnly: proof.KnownOnly,
 	}, pending.NewID()))
 }
 

@@ -259,13 +259,13 @@ func (p *portal) goOn(w http.ResponseWriter, r *http.Request, v *visit, waits *w
 			return p.outdated(w, r, v, waits.Return)
 		}
 		a = p.arriving(r, v, provider, waits.Pending, waits.id)
-	case pending.Address:
-		return p.outdated(w, r, v, waits.Return)
-	default:
+	case pending.Mailed, pending.Again:
 		if p.gate.codes == nil {
 			return p.outdated(w, r, v, waits.Return)
 		}
 		a = p.arrivingByMail(r, v, waits.Pending, waits.id)
+	default:
+		return p.outdated(w, r, v, waits.Return)
 	}
 	a.kept = true
 	return p.comeIn(w, r, v, a)
@@ -278,6 +278,8 @@ func (p *portal) decline(w http.ResponseWriter, r *http.Request, v *visit, waits
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
 	v.drop(w, v.waits())
+	v.keepTrack(waits.Attempt)
+	v.became(w, string(page.ProviderCancelled))
 	if waits.Kind != pending.Address {
 		p.gate.app.declined(r, waits.Provider)
 	}
@@ -305,7 +307,7 @@ func (p *portal) mailProof(w http.ResponseWriter, r *http.Request, v *visit, wai
 	isTheirs := v.live != nil && v.user() == d.User
 	ask := challenge.Ask{Purpose: purposeOf(waits.Kind), Email: email, Familiar: isTheirs || p.isFriend(v, email)}
 	if waits.Kind == pending.Arrival || waits.Kind == pending.Mailed {
-		phantom, err := p.mayNotHave(r, v, email)
+		phantom, err := p.mayNotHave(r, v, email, p.joining(waits.KnownOnly))
 		if err != nil {
 			return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 		}
@@ -339,6 +341,9 @@ func (p *portal) beginProof(w http.ResponseWriter, r *http.Request, v *visit, wa
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
 	v.set(w, v.waits(), waits.id.Text(), pending.Life)
+	if v.api != nil {
+		v.api.waitsID = waits.id
+	}
 	return p.answerAndPost(w, r, v, p.claimOf(v, waits), begun, p.base+"/confirm")
 }
 
@@ -448,7 +453,7 @@ func (p *portal) provenFor(w http.ResponseWriter, r *http.Request, v *visit, wai
 // proofOf is what decides about a proven address at a time.
 func (p *portal) proofOf(v *visit, waits *pending.Pending, at time.Time) identity.Proof {
 	return identity.Proof{
-		Method: p.gate.codes.Traits().Name, Email: waits.Email, SignUp: p.mayJoin, Here: v.user(),
+		Method: p.gate.codes.Traits().Name, Email: waits.Email, SignUp: p.joining(waits.KnownOnly), Here: v.user(),
 		Said: waits.Said, Began: waits.Begun, At: at,
 	}
 }

@@ -111,6 +111,17 @@ func (a *App) ended(r *http.Request, live *session.Live, reason string) {
 	})
 }
 
+// reused tells of a session that ended because its refresh token came twice.
+func (a *App) reused(r *http.Request, s *session.Session) {
+	a.log.Warn("a refresh token came twice; its session was ended",
+		zap.String("user_id", string(s.User)),
+		zap.String("session", s.Handle),
+		zap.String("request_id", requestID(r)))
+	a.events.Emit(a.ctx, "session_ended", map[string]any{
+		"user_id": string(s.User), "session": s.Handle, "reason": "token_reuse", "request_id": requestID(r),
+	})
+}
+
 // endedElsewhere tells of a session that ended because the provider said so.
 func (a *App) endedElsewhere(s *session.Session, reason string, why error) {
 	a.log.Info("signed out by the provider",

@@ -69,15 +69,8 @@ func (p *portal) signOut(w http.ResponseWriter, r *http.Request, v *visit, to st
 	if err != nil {
 		return p.trouble(w, r, v, trouble{kind: page.Unavailable, err: err})
 	}
-	for _, held := range all {
-		note := activity.Entry{What: activity.SignedOut, Provider: held.Provider}
-		err := v.house.sessions.EndWith(r.Context(), held.Key, func(tx guest.Tx) error {
-			return p.noteIn(tx, r, held.User, note, held.Handle)
-		})
-		if err != nil {
-			return p.trouble(w, r, v, trouble{kind: page.Unavailable, err: err})
-		}
-		p.gate.app.ended(r, held, "signed_out")
+	if err := p.endAll(r, v, all); err != nil {
+		return p.trouble(w, r, v, trouble{kind: page.Unavailable, err: err})
 	}
 	p.dropAll(w, v)
 	if r.PostForm.Get("switch") != "" {
@@ -91,10 +84,28 @@ func (p *portal) signOut(w http.ResponseWriter, r *http.Request, v *visit, to st
 	return p.seeOther(w, p.signedOutURL(v, to))
 }
 
+// endAll signs out of sessions: it is written down with their end, and then told.
+func (p *portal) endAll(r *http.Request, v *visit, all []*session.Live) error {
+	for _, held := range all {
+		note := activity.Entry{What: activity.SignedOut, Provider: held.Provider}
+		err := v.house.sessions.EndWith(r.Context(), held.Key, func(tx guest.Tx) error {
+			return p.noteIn(tx, r, held.User, note, held.Handle)
+		})
+		if err != nil {
+			return err
+		}
+		p.gate.app.ended(r, held, "signed_out")
+	}
+	return nil
+}
+
 // allHeld are the sessions that the browser brought: also one that counts
 // nowhere here, and each of several cookies, of which a neighbour may have
-// planted one.
+// planted one. Who came by an access token brought the session of that alone.
 func (p *portal) allHeld(r *http.Request, v *visit) (held []*session.Live, err error) {
+	if v.bearer != "" {
+		return append(held, v.live), nil
+	}
 	if v.held != nil {
 		held = append(held, v.held)
 	}

@@ -53,12 +53,9 @@ func original(r *http.Request) *url.URL {
 
 func (p *portal) ServeHTTP(w http.ResponseWriter, r *http.Request, v *visit) error {
 	requests.portal.Inc()
-	if p.isAPI(r) {
-		v.lookForBearer(r) // the pages go by cookies alone
-	}
-	unknown := v.recognise(r)
-	v.known(p.gate).setPlaceholders(r)
 	serve, quiet := p.route(original(r))
+	unknown := p.meet(w, r, v, serve)
+	v.known(p.gate).setPlaceholders(r)
 	if quiet {
 		// A misspelt address may hold a code in its path.
 		shown := p.base + "/[redacted]"
@@ -71,6 +68,9 @@ func (p *portal) ServeHTTP(w http.ResponseWriter, r *http.Request, v *visit) err
 }
 
 func (p *portal) serve(w http.ResponseWriter, r *http.Request, v *visit, room *room, unknown error) error {
+	if room == nil && p.isAPI(r) {
+		return p.api(w, r, v, nil, "")
+	}
 	if room == nil {
 		return p.trouble(w, r, v, trouble{kind: page.NotFound})
 	}
@@ -88,6 +88,8 @@ type room struct {
 	serve func(http.ResponseWriter, *http.Request, *visit) error
 	// withoutStore: the page needs to know nobody.
 	withoutStore bool
+	// toAnybody: who asks is not even looked at.
+	toAnybody bool
 	// shown is what the log may show of the path; empty: all of it.
 	shown string
 }
@@ -110,6 +112,8 @@ func (p *portal) route(u *url.URL) (found *room, quiet bool) {
 		return nil, false // asked by a rewrite, or in another spelling
 	case "/confirm":
 		return &room{serve: p.confirm}, false
+	case "/native":
+		return &room{serve: p.native}, true
 	}
 	if below(path, "/api") {
 		return p.roomOfAPI(path)
@@ -197,14 +201,19 @@ func returnAddress(r *http.Request, base string) string {
 	return returnto.FromRequest(u)
 }
 
-// wanted is where a page's visitor is to go in the end. Of our own pages that is
-// only the one of their account.
+// wanted is where a page's visitor is to go in the end: "/" where they can't.
 func (p *portal) wanted(raw string) string {
-	if raw == p.base+"/account" {
-		return raw
-	}
-	to, _ := returnto.Clean(raw, p.base)
+	to, _ := p.mayWant(raw)
 	return to
+}
+
+// mayWant reports whether an address is one to go to in the end. Of our own pages
+// only that of their account is, and the one that asks about an app.
+func (p *portal) mayWant(raw string) (to string, ok bool) {
+	if raw == p.base+"/account" || p.isNativePage(raw) {
+		return raw, true
+	}
+	return returnto.Clean(raw, p.base)
 }
 
 // choose shows the ways in. With only one way, and nothing to tell, it goes
@@ -328,6 +337,7 @@ func (p *portal) depart(w http.ResponseWriter, r *http.Request, v *visit, provid
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
+	begin.ByAPI = v.api != nil
 	attempt, cookie, drop, err := house.attempts.Begin(v.base, v.scope, begin, attempts(v))
 	if err != nil {
 		return p.trouble(w, r, v, trouble{kind: page.Internal, err: err})
@@ -479,6 +489,7 @@ func (p *portal) finish(w http.ResponseWriter, r *http.Request, v *visit, provid
 	if attempt != nil {
 		// Spent also where it is good for nothing: it was shown to the world.
 		v.drop(w, attempt.CookieOf())
+		v.asksAbout(attempt)
 		err = errors.Join(err, v.house.attempts.Spend(r.Context(), attempt))
 	}
 	if err != nil {

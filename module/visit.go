@@ -37,6 +37,9 @@ type visit struct {
 	// api is the API's call that this is; nil: a page's.
 	api *apiCall
 
+	// begun are the cookies of the attempts that an app of the site's asks about.
+	begun []string
+
 	// answer and scratch lie here so that a request costs one allocation.
 	answer  answer
 	scratch [7]string

@@ -80,6 +80,9 @@ func (p inPages) isIn(w http.ResponseWriter, r *http.Request, v *visit, out outc
 	return p.seeOther(w, to)
 }
 
+// waits leads to the question's page, also where an app of the site's began it by
+// the API, and may ask in its own words meanwhile. Back to where it wanted to go,
+// whoever is not signed in yet would be sent to sign in, and so round in circles.
 func (p inPages) waits(w http.ResponseWriter, _ *http.Request, _ *visit, _ *waiting) error {
 	return p.seeOther(w, p.base+"/confirm")
 }

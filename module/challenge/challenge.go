@@ -134,7 +134,7 @@ type Rules struct {
 
 // Validate says what is wrong with r, and the cure.
 func (r Rules) Validate() error {
-	r = r.withDefaults()
+	r = r.WithDefaults()
 	switch {
 	case r.Length < 6 || r.Length > 10:
 		return fmt.Errorf("codes of %d digits: use 6 to 10", r.Length)
@@ -147,7 +147,8 @@ func (r Rules) Validate() error {
 	}
 }
 
-func (r Rules) withDefaults() Rules {
+// WithDefaults fills in what the operator left open.
+func (r Rules) WithDefaults() Rules {
 	if r.Length == 0 {
 		r.Length = 6
 	}
@@ -191,6 +192,9 @@ type Ask struct {
 	// Familiar: this browser has signed in as the holder of this address before.
 	// It has a budget of its own, so that a stranger can't lock the owner out.
 	Familiar bool
+	// KnownOnly comes back with the proof: somebody not known yet is not made a
+	// user.
+	KnownOnly bool
 	// Phantom: nobody may have this mail. The address is unknown while signing
 	// up is off, or its user disabled.
 	Phantom bool
@@ -365,10 +369,10 @@ func (c *Challenges) charge(tx guest.Tx, s *stored, phantom bool) (Withheld, err
 }
 
 func (c *Challenges) draft(id ID, secret secret, a Ask) *stored {
-	now, rules := c.now().UTC(), a.Rules.withDefaults()
+	now, rules := c.now().UTC(), a.Rules.WithDefaults()
 	s := &stored{
 		handle: id.handle(), Purpose: a.Purpose, Scope: a.Scope, Email: a.Email,
-		Return: []byte(shorten(a.Return)), Subject: a.Subject,
+		Return: []byte(shorten(a.Return)), Subject: a.Subject, KnownOnly: a.KnownOnly,
 		Asker:  Asker{Device: cut(a.Asker.Device, maxDevice), Place: cut(a.Asker.Place, maxPlace), At: now.Truncate(time.Second)},
 		Length: rules.Length, NoLink: rules.NoLink, CrossDevice: rules.CrossDevice,
 		Familiar: a.Familiar, Begun: now, Sent: now, Expires: now.Add(rules.Lifetime),

@@ -107,6 +107,11 @@ type Traits struct {
 	// SendsLogouts is set where the provider may send logout tokens. The
 	// provider is then a LogoutReader.
 	SendsLogouts bool
+
+	// Native are the kinds of tokens that the provider takes from apps, as far as
+	// it can be told without asking it: it may take more. Where there are some,
+	// it is a NativeTaker.
+	Native []NativeKind
 }
 
 // TokenRules are what the operator wants of a provider's tokens. The zero

@@ -68,7 +68,7 @@ type Invitation struct {
 // Provision makes a user who has not signed in yet. The address is theirs, but
 // unproven: no app sees it, and only a proof of it makes somebody that user.
 func Provision(tx guest.Tx, p Invitation) (User, error) {
-	name, errName := tidyName(p.Name)
+	name, errName := TidyName(p.Name)
 	groups, errGroups := tidyGroups(append([]string{Everybody}, p.Groups...))
 	if err := errors.Join(checkEmail(p.Email), errName, errGroups); err != nil {
 		return User{}, err
@@ -163,7 +163,7 @@ func isNoGroup(group string) bool {
 // the space around it. It may be empty: then a provider's may come back. ErrName
 // refuses it.
 func Rename(tx guest.Tx, id UserID, name string) (User, error) {
-	tidy, err := tidyName(name)
+	tidy, err := TidyName(name)
 	if err != nil {
 		return User{}, err
 	}
@@ -175,7 +175,8 @@ func Rename(tx guest.Tx, id UserID, name string) (User, error) {
 	return *user, WriteUser(tx, user)
 }
 
-func tidyName(name string) (string, error) {
+// TidyName is a name as it is kept, or ErrName for what is none.
+func TidyName(name string) (string, error) {
 	name = strings.TrimSpace(name)
 	if !utf8.ValidString(name) || utf8.RuneCountInString(name) > maxName || strings.ContainsFunc(name, isNoLetterOfNames) {
 		return "", ErrName

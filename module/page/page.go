@@ -270,6 +270,7 @@ var bodies = map[string]string{
 	"keep_account":   "keepaccount.html",
 	"fresh":          "signinagain.html",
 	"declined":       "declined.html",
+	"let_app_in":     "letappin.html",
 
 	"account":        "account.html",
 	"activity":       "accountactivity.html",

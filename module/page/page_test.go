@@ -657,7 +657,9 @@ func TestPagesLinkTheStylesheetServed(t *testing.T) {
 func TestProblemIsRFC9457(t *testing.T) {
 	w := httptest.NewRecorder()
 	w.Header().Add("Set-Cookie", "a=b")
-	WriteProblem(w, Problem{401, "sign_in_required", "Sign in", "No session came with this request.", "/.login/?return=%2Fa", "r-1"})
+	WriteProblem(w, Problem{
+		Status: 401, Code: "sign_in_required", Title: "Sign in", Detail: "No session came with this request.", SignIn: "/.login/?return=%2Fa", RequestID: "r-1",
+	})
 	h := w.Header()
 	if w.Code != 401 || h.Get("Content-Type") != "application/problem+json" || h.Get("Cache-Control") != "no-store" {
 		t.Errorf("%d %v", w.Code, h)
@@ -669,6 +671,15 @@ func TestProblemIsRFC9457(t *testing.T) {
 		t.Error("a problem carries a cookie")
 	}
 	want := `{"title":"Sign in","status":401,"code":"sign_in_required","detail":"No session came with this request.","sign_in":"/.login/?return=%2Fa","request_id":"r-1"}`
+	if got := strings.TrimSpace(w.Body.String()); got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+}
+
+func TestProblemSaysWhatOAuthSays(t *testing.T) {
+	w, none := httptest.NewRecorder(), 0
+	WriteProblem(w, Problem{Status: 400, Code: "invalid_token", OAuth: "invalid_grant", AttemptsLeft: &none})
+	want := `{"title":"Bad Request","status":400,"code":"invalid_token","error":"invalid_grant","attempts_left":0}`
 	if got := strings.TrimSpace(w.Body.String()); got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}

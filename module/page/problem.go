@@ -19,6 +19,12 @@ type Problem struct {
 	SignIn string
 	// RequestID is the one the log has.
 	RequestID string
+	// OAuth is the same as Code in the words of RFC 6749 section 5.2, where the
+	// client may be one that knows no others.
+	OAuth string
+	// AttemptsLeft is how often a code may still be tried; nil: it is not about
+	// a code.
+	AttemptsLeft *int
 }
 
 // WriteProblem writes p as application/problem+json. It never lets a cookie
@@ -43,17 +49,25 @@ func WriteProblem(w http.ResponseWriter, p Problem) {
 }
 
 func (p Problem) encode() []byte {
-	body, err := json.Marshal(struct {
-		Title     string `json:"title"`                // for people: what kind of problem
-		Status    int    `json:"status"`               // the answer's
-		Code      string `json:"code,omitempty"`       // for programs: stable
-		Detail    string `json:"detail,omitempty"`     // for people: what to do
-		SignIn    string `json:"sign_in,omitempty"`    // the address to open in a browser
-		RequestID string `json:"request_id,omitempty"` // what the log has, too
-	}{cmp.Or(p.Title, http.StatusText(p.Status)), p.Status, p.Code, p.Detail, p.SignIn, p.RequestID})
+	body, err := json.Marshal(ProblemBody{
+		Title: cmp.Or(p.Title, http.StatusText(p.Status)), Status: p.Status, Code: p.Code, OAuth: p.OAuth, Detail: p.Detail,
+		SignIn: p.SignIn, RequestID: p.RequestID, AttemptsLeft: p.AttemptsLeft,
+	})
 	if err != nil {
 		// Strings and a number always encode; without a body the status says enough.
 		return nil
 	}
 	return append(body, '\n')
+}
+
+// ProblemBody is a Problem on the wire.
+type ProblemBody struct {
+	Title        string `json:"title"`                   // for people: what kind of problem
+	Status       int    `json:"status"`                  // the answer's
+	Code         string `json:"code,omitempty"`          // for programs: stable
+	OAuth        string `json:"error,omitempty"`         // RFC 6749 section 5.2
+	Detail       string `json:"detail,omitempty"`        // for people: what to do
+	SignIn       string `json:"sign_in,omitempty"`       // the address to open in a browser
+	RequestID    string `json:"request_id,omitempty"`    // what the log has, too
+	AttemptsLeft *int   `json:"attempts_left,omitempty"` // before the code is over
 }

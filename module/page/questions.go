@@ -120,6 +120,23 @@ func (p *Pages) KeepAccount(w http.ResponseWriter, r *http.Request, q KeepAccoun
 	v.write(w, r, http.StatusOK)
 }
 
+// LetAppIn asks whether an app on the visitor's device may sign in as them. Any
+// program there can have asked for it, and so can whoever sent a link.
+type LetAppIn struct {
+	// Ask is handed back as "ask".
+	Ask     string
+	Account Account
+}
+
+// LetAppIn asks with do=continue, do=another and do=cancel, which it posts to
+// Base+"/native", with status 200.
+func (p *Pages) LetAppIn(w http.ResponseWriter, r *http.Request, q LetAppIn) {
+	v := p.question(r, "let_app_in", q.Ask, "")
+	v.Question.Action = v.Base + "/native"
+	v.Question.Sides = []side{v.side("question.signed_in", q.Account)}
+	v.write(w, r, http.StatusOK)
+}
+
 // SignInAgain asks for a sign-in of the last minutes before what comes next. It
 // takes a way, or Mail, to go on.
 type SignInAgain struct {

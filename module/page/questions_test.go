@@ -41,6 +41,7 @@ func everyQuestion(p *Pages, t texts) []drawn {
 		{"keep-account", 200, func(w http.ResponseWriter, r *http.Request) {
 			p.KeepAccount(w, r, KeepAccount{t.request, who, sampleTime})
 		}},
+		{"let-app-in", 200, func(w http.ResponseWriter, r *http.Request) { p.LetAppIn(w, r, LetAppIn{t.request, who}) }},
 		{"sign-in-again", 200, func(w http.ResponseWriter, r *http.Request) {
 			p.SignInAgain(w, r, SignInAgain{Account: who, Mail: true, Address: t.email, Ways: ways, Return: t.address, Back: t.address})
 		}},
@@ -84,6 +85,8 @@ func TestQuestionsPostWhatTheyShould(t *testing.T) {
 			[]string{confirm + " do=code do=cancel"}},
 		"keep account": {func(w http.ResponseWriter, r *http.Request) { p.KeepAccount(w, r, KeepAccount{Ask: "a1"}) },
 			[]string{confirm + " do=keep do=cancel"}},
+		"let app in": {func(w http.ResponseWriter, r *http.Request) { p.LetAppIn(w, r, LetAppIn{Ask: "a1"}) },
+			[]string{"post /auth/native ask=a1 do=continue do=another do=cancel"}},
 		"sign in again": {func(w http.ResponseWriter, r *http.Request) {
 			p.SignInAgain(w, r, SignInAgain{Mail: true, Ways: ways, Return: "/x?y=z"})
 		}, []string{again + " do=code", again + " do=again provider=google provider=corp"}},
@@ -133,6 +136,9 @@ func TestQuestionsSayWhatIsAtStake(t *testing.T) {
 		"deletion": {func(w http.ResponseWriter, r *http.Request) {
 			(&Pages{}).KeepAccount(w, r, KeepAccount{Account: ada, Deletes: sampleTime})
 		}, []string{"Ada ada@example.com", "2 January 2026, 15:04 (UTC)", "it will be deleted"}},
+		"app": {func(w http.ResponseWriter, r *http.Request) {
+			(&Pages{}).LetAppIn(w, r, LetAppIn{Account: ada})
+		}, []string{"You are signed in as Ada ada@example.com", "the app can do here whatever you can", "Did you open that app yourself", "if somebody sent you here, cancel", "Nothing has changed yet"}},
 		"again": {func(w http.ResponseWriter, r *http.Request) {
 			(&Pages{}).SignInAgain(w, r, SignInAgain{Account: ada, Mail: true, Address: "ada@example.com"})
 		}, []string{"You are signed in as Ada", "code to ada@example.com", "Nothing has changed yet", "No, cancel"}},

@@ -112,6 +112,9 @@ func (p *Pages) sampleQuestions() []http.HandlerFunc {
 		func(w http.ResponseWriter, r *http.Request) {
 			p.SignInAgain(w, r, SignInAgain{Account: sampleAccount, Mail: true, Address: "ada@example.com", Ways: ways})
 		},
+		func(w http.ResponseWriter, r *http.Request) {
+			p.LetAppIn(w, r, LetAppIn{Ask: "1", Account: sampleAccount})
+		},
 		func(w http.ResponseWriter, r *http.Request) { p.Declined(w, r, Declined{Again: "/", Home: "/"}) },
 		func(w http.ResponseWriter, r *http.Request) {
 			p.Declined(w, r, Declined{Again: "/", Home: "/", SignedIn: true})

@@ -38,6 +38,7 @@ const (
 	Mailed  Kind = "mailed"  // somebody who has proven an address, and must say more
 	Address Kind = "address" // an address to be added to a user's
 	Again   Kind = "again"   // a user who is to prove that it is still them
+	Native  Kind = "native"  // an app on a device, which a user has let in by a browser
 )
 
 // Pending is one of them.
@@ -56,6 +57,10 @@ type Pending struct {
 	Provider string          `json:"provider,omitempty"` // the instance
 	Profile  guest.Profile   `json:"profile,omitzero"`   // with its secrets
 	Intent   identity.Intent `json:"intent,omitempty"`   // empty: to sign in
+	// KnownOnly: somebody not known yet is not made a user.
+	KnownOnly bool `json:"known_only,omitempty"`
+	// Attempt is the cookie that says what became of it, empty: none does.
+	Attempt string `json:"attempt,omitempty"`
 	// Said is what the visitor has said and proven since.
 	Said identity.Said `json:"said,omitzero"`
 
@@ -63,6 +68,11 @@ type Pending struct {
 	Email identity.Email `json:"email,omitempty"`
 	// User is who was signed in when it began.
 	User identity.UserID `json:"user,omitempty"`
+
+	// Binding is the code challenge of a Native (RFC 7636), Session the
+	// key of the browser's session.
+	Binding string `json:"binding,omitempty"`
+	Session []byte `json:"session,omitempty"` // a session.Key
 
 	// Then is the text of the id of what the browser waited for before; empty:
 	// nothing.

@@ -49,7 +49,7 @@ func (h *house) waiting() *pending.Pending {
 			Tokens: guest.Tokens{Access: "the access token", Refresh: "the refresh token", Expires: now.Add(time.Hour)},
 		},
 		Said: identity.Said{Switch: "eve", Link: "ada", Keep: "bob", Owner: "ada", Code: "ada@example.com"},
-		User: "ada", Then: "before", Challenge: "challenge of ada",
+		User: "ada", Then: "before", Challenge: "challenge of ada", KnownOnly: true, Attempt: "attempt of ada", Binding: "binding", Session: []byte("session"),
 	}
 }
 

@@ -62,6 +62,10 @@ type Attempt struct {
 	// decides.
 	For  Purpose
 	User string
+	// KnownOnly: somebody not known yet is not made a user.
+	KnownOnly bool
+	// ByAPI: an app of the site's began it, and will ask what became of it.
+	ByAPI bool
 
 	State, Nonce, Verifier string
 
@@ -180,6 +184,16 @@ func (a *Attempts) Resume(base, scope, provider, state string, pending []Cookie)
 	return nil, ErrUnknown
 }
 
+// Open reads a cookie of an attempt that may still be resumed, or returns
+// ErrUnknown.
+func (a *Attempts) Open(base, scope string, c Cookie) (*Attempt, error) {
+	attempt, err := a.open(scope, c)
+	if err != nil || c.Name != cookieName(base, attempt) {
+		return nil, ErrUnknown
+	}
+	return a.check(attempt, attempt.Provider)
+}
+
 func (a *Attempts) check(attempt *Attempt, provider string) (*Attempt, error) {
 	age := a.now().Sub(attempt.begun)
 	if age > Life || age < -skew || attempt.Provider != provider {
@@ -230,6 +244,9 @@ func (a *Attempts) Spend(ctx context.Context, attempt *Attempt) error {
 // it is spent.
 func (a *Attempt) CookieOf() string { return a.cookie }
 
+// Expires is when it can't be resumed any more.
+func (a *Attempt) Expires() time.Time { return a.begun.Add(Life) }
+
 // derive makes state, nonce and verifier from the secret. The state is the
 // only one that travels in the open; it carries a tag, so that what we did not
 // make is told without looking anything up.
@@ -259,8 +276,10 @@ func purpose(scope string) string { return "attempt\x00" + scope }
 // provider and user; the rest is where to return.
 func (a *Attempt) encode() []byte {
 	var flags byte
-	if a.SwitchAccount {
-		flags = 1
+	for i, set := range []bool{a.SwitchAccount, a.KnownOnly, a.ByAPI} {
+		if set {
+			flags |= 1 << i
+		}
 	}
 	raw := []byte{encoding, flags, byte(a.For)}
 	raw = binary.BigEndian.AppendUint64(raw, uint64(a.begun.Unix()))
@@ -273,7 +292,7 @@ func (a *Attempt) encode() []byte {
 }
 
 // encoding is the version of encode: cookies of another one open nothing.
-const encoding = 2
+const encoding = 3
 
 const fixed = 3 + 8 + 32
 
@@ -285,7 +304,9 @@ func (a *Attempts) open(scope string, c Cookie) (*Attempt, error) {
 	if len(raw) < fixed || raw[0] != encoding {
 		return nil, ErrUnknown
 	}
-	attempt := &Attempt{SwitchAccount: raw[1]&1 != 0, For: Purpose(raw[2]), cookie: c.Name}
+	attempt := &Attempt{
+		SwitchAccount: raw[1]&1 != 0, KnownOnly: raw[1]&2 != 0, ByAPI: raw[1]&4 != 0, For: Purpose(raw[2]), cookie: c.Name,
+	}
 	attempt.begun = time.Unix(int64(binary.BigEndian.Uint64(raw[3:])), 0)
 	copy(attempt.secret[:], raw[11:])
 	provider, rest, ok := cutText(raw[fixed:])

@@ -15,7 +15,7 @@ import (
 	"github.com/caddy-login/caddy-login/module/logintest/e2e"
 )
 
-func TestMain(m *testing.M) { os.Exit(e2e.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(allHeard(e2e.Main(m))) }
 
 var uuid = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)
 

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/cdproto/storage"
@@ -145,6 +147,19 @@ func (b *Browser) SignIn(who Person) *Browser {
 func (b *Browser) Eval(script string) string {
 	b.t.Helper()
 	return string(run(b, "running a script", chromedp.Evaluate[[]byte](script, chromedp.EvalAwaitPromise)))
+}
+
+// Look gives the tab a screen of this many CSS pixels, and its visitor a liking
+// for "light" or "dark".
+func (b *Browser) Look(width, height int64, scheme string) *Browser {
+	b.t.Helper()
+	b.run("changing the look", chromedp.EmulateViewport(width, height), chromedp.Func(func(ctx context.Context, tab *chromedp.Target) error {
+		_, err := cdp.Call(ctx, tab, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+		})
+		return err
+	}))
+	return b
 }
 
 // Cookies are the browser's cookies for a host name, by name.

@@ -119,7 +119,8 @@ func (v *Visitor) Do(r *http.Request) Answer {
 	return answer
 }
 
-// Try is Do for a request that may fail, also on many goroutines.
+// Try is Do for a request that may fail, also on many goroutines. What the API
+// answers must be described: else the test fails.
 func (v *Visitor) Try(r *http.Request) (Answer, error) {
 	res, err := v.Stream(r)
 	if err != nil {
@@ -130,7 +131,9 @@ func (v *Visitor) Try(r *http.Request) (Answer, error) {
 	if err != nil {
 		return Answer{}, fmt.Errorf("reading the answer: %w", err)
 	}
-	return Answer{Response: res, Body: string(body)}, nil
+	answer := Answer{Response: res, Body: string(body)}
+	describe(v.t, r, answer)
+	return answer, nil
 }
 
 // Stream is Try that leaves the body to be read and closed.

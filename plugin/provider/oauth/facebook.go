@@ -87,9 +87,11 @@ func (f *Facebook) option(d *caddyfile.Dispenser) error {
 	switch d.Val() {
 	case "graph_version":
 		return provider.Checked(d, &f.GraphVersion, checkVersion)
+	case "native_client_ids":
+		return d.WrapErr(ownTokensAlone("facebook"))
 	default:
 		return provider.Rest(d, []string{"graph_version"},
-			provider.Without{Part: &f.Options, Not: []string{"groups", "provider_logout"}}, f.addresses("api_url", &f.APIURL))
+			provider.Without{Part: &f.Options, Not: []string{"groups", "provider_logout", "native_client_ids"}}, f.addresses("api_url", &f.APIURL))
 	}
 }
 
@@ -105,6 +107,9 @@ func checkVersion(version string) error {
 // Provision checks the settings and resolves placeholders. It touches no
 // network.
 func (f *Facebook) Provision(caddy.Context) error {
+	if len(f.NativeClientIDs) > 0 {
+		return ownTokensAlone("facebook")
+	}
 	f.version = cmp.Or(f.GraphVersion, graphVersion)
 	if err := checkVersion(f.version); err != nil {
 		return err

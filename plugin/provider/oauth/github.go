@@ -102,9 +102,11 @@ func (g *GitHub) option(d *caddyfile.Dispenser) error {
 			}
 			return checkHost(host)
 		})
+	case "native_client_ids":
+		return d.WrapErr(ownTokensAlone("github"))
 	default:
 		return provider.Rest(d, []string{"org", "team", "host"},
-			provider.Without{Part: &g.Options, Not: []string{"groups", "provider_logout"}}, g.addresses("api_url", &g.APIURL))
+			provider.Without{Part: &g.Options, Not: []string{"groups", "provider_logout", "native_client_ids"}}, g.addresses("api_url", &g.APIURL))
 	}
 }
 
@@ -150,6 +152,9 @@ func (g *GitHub) Provision(caddy.Context) error {
 	}
 	if g.teams, err = checkedNames("team", g.Team, checkTeams); err != nil {
 		return err
+	}
+	if len(g.NativeClientIDs) > 0 {
+		return ownTokensAlone("github")
 	}
 	at, err := g.locate()
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -66,6 +67,12 @@ func (b bearer) fits() bool {
 // the server does not know.
 func notOurs(what string) error {
 	return provider.Untrusted("%s does not know the access token as one of ours: %w", what, guest.ErrAudience)
+}
+
+// ownTokensAlone refuses client IDs of apps: with the secret of one client a
+// server tells whether a token was issued to that one, and to no other.
+func ownTokensAlone(brand string) error {
+	return fmt.Errorf("native_client_ids: %s tells of tokens of its own client_id alone: have the app use that one, and remove the line", brand)
 }
 
 // until is when a token expires, by a claim in Unix seconds; zero and absent are

@@ -111,6 +111,9 @@ func (p *party) Open(env guest.Env) error {
 func (p *party) Traits() guest.Traits {
 	traits := p.options.Describe(p.brand.key, false)
 	traits.Owns = func(issuer string) bool { return issuer == p.at.Issuer }
+	if p.brand.issuedTo != nil {
+		traits.Native = []guest.NativeKind{guest.AccessToken}
+	}
 	return traits
 }
 

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/plugin/provider"
 )
@@ -31,7 +29,7 @@ func (p *party) TakeNative(ctx context.Context, n guest.NativeToken) (guest.Prof
 	switch {
 	case slices.Contains(p.brand.lacks, "native_client_ids"):
 		return guest.Profile{}, notNative("%s", p.brand.key)
-	case p.settings.options.Revalidate != caddy.Duration(0):
+	case p.settings.options.Revalidate != 0:
 		return guest.Profile{}, notNative("revalidate needs a refresh token, which apps keep to themselves: remove it")
 	}
 	m, err := p.metadata.value(ctx)
@@ -45,6 +43,19 @@ func (p *party) TakeNative(ctx context.Context, n guest.NativeToken) (guest.Prof
 		return p.nativeAccess(ctx, m, n)
 	default:
 		return guest.Profile{}, notNative("kind of token %s", provider.Quote(string(n.Kind)))
+	}
+}
+
+// natives are the kinds of tokens that are taken from apps. That a document of
+// discovery names an introspection endpoint is not known here.
+func (p *party) natives() []guest.NativeKind {
+	switch {
+	case slices.Contains(p.brand.lacks, "native_client_ids"), p.settings.options.Revalidate != 0:
+		return nil
+	case p.brand.introspection != "" && p.brand.identify == nil && p.brand.issues == nil:
+		return []guest.NativeKind{guest.IDToken, guest.AccessToken}
+	default:
+		return []guest.NativeKind{guest.IDToken}
 	}
 }
 

@@ -235,6 +235,7 @@ func (p *party) Traits() guest.Traits {
 	traits := p.settings.options.Describe(p.brand.key, p.settings.responseMode == "form_post")
 	traits.SendsLogouts = p.brand.sendsLogouts
 	traits.Owns = p.isIssuer
+	traits.Native = p.natives()
 	return traits
 }
 
