@@ -99,7 +99,7 @@ func (s *ownSignIn) codeThenAccountThenProvider(look string, b *e2e.Browser) {
 	s.sees(b, look+"-notes", "Notes of ", "came by google", "ada@example.net")
 	// This stand-in of Google's ends sessions there as well; by then one has left
 	// the app.
-	b.Click("Sign out").See("signed out here and at Google").Get(s.page("")).See("Continue with Google").DontSee("came by")
+	b.Click("Sign out").See("Continue with Google").DontSee("came by").At("/app/")
 }
 
 // throughGoogle picks somebody, also where Google knows the browser by now.
@@ -121,7 +121,7 @@ func (s *ownSignIn) questionIsDrawn(b *e2e.Browser) {
 	s.backInTheApp(b)
 	s.sees(b, "desktop-question", "Is this account yours?", "m•••@e•••.net", "Mail me a code")
 	b.Click("No, leave it")
-	s.sees(b, "desktop-declined", "The sign-in was cancelled", "Continue with Google")
+	s.sees(b, "desktop-declined", "You cancelled", "Continue with Google")
 
 	b.Click("Continue with Google")
 	s.throughGoogle(b, "Mary")

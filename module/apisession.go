@@ -66,8 +66,13 @@ type leaveAnswer struct {
 }
 
 // leave signs out: who came by an access token out of the session of that, and a
-// browser out of every session that it brought.
+// browser out of every session that it brought. From the provider its visitor
+// comes back to the query's return, a path of this site.
 func (c *apiCall) leave(w http.ResponseWriter, r *http.Request, v *visit) error {
+	to, ok := c.back(w, r, original(r).Query().Get("return"))
+	if !ok {
+		return nil
+	}
 	all, err := c.allHeld(r, v)
 	if err != nil {
 		return c.portal.trouble(w, r, v, trouble{kind: page.Unavailable, err: err})
@@ -77,7 +82,7 @@ func (c *apiCall) leave(w http.ResponseWriter, r *http.Request, v *visit) error 
 	}
 	elsewhere := func() string { return "" }
 	if v.live != nil && !c.native {
-		elsewhere = c.farewell(r, v, "/")
+		elsewhere = c.farewell(r, v, to)
 	}
 	if err := c.endAll(r, v, all); err != nil {
 		return c.portal.trouble(w, r, v, trouble{kind: page.Unavailable, err: err})

@@ -188,12 +188,12 @@ func (c *apiCall) whatBecame(w http.ResponseWriter, r *http.Request, v *visit, m
 	case ended == string(isAuthenticated) && v.live != nil:
 		return c.answer(w, http.StatusOK, envelope{Status: isAuthenticated, Session: c.viewOfSession(v.live)})
 	case ended != "" && ended != string(isAuthenticated):
-		return c.deny(w, ended)
+		return c.deny(w, r, ended)
 	}
 	waits, err := c.waitingHere(r, v)
 	switch {
 	case errors.Is(err, pending.ErrGone):
-		return c.deny(w, string(page.ChallengeExpired))
+		return c.deny(w, r, string(page.ChallengeExpired))
 	case err != nil:
 		return c.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	case waits.Challenge != "":

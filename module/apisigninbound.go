@@ -241,7 +241,7 @@ func (c *apiCall) hold(w http.ResponseWriter, r *http.Request, v *visit, to boun
 	case to == boundToQuestion:
 		_ = c.outdated(w, r, v, "/") // it has answered
 	case to == boundToIntent:
-		_ = c.deny(w, string(page.ChallengeExpired))
+		_ = c.deny(w, r, string(page.ChallengeExpired))
 	default:
 		_ = c.portal.trouble(w, r, v, c.codeOver(challenge.ErrExpired, ""))
 	}

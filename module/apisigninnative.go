@@ -261,7 +261,7 @@ func (c *apiCall) validateNative(w http.ResponseWriter, r *http.Request, v *visi
 	waits, err := c.returned(r.Context(), v, b, code)
 	switch {
 	case errors.Is(err, pending.ErrGone):
-		return c.deny(w, string(page.ChallengeExpired))
+		return c.deny(w, r, string(page.ChallengeExpired))
 	case err != nil:
 		return c.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	case waits.Intent == identity.ToLink:
@@ -269,7 +269,7 @@ func (c *apiCall) validateNative(w http.ResponseWriter, r *http.Request, v *visi
 	}
 	method := named(c.gate.providers, waits.Provider)
 	if method == nil || method.Traits().Tokens.Revalidate != 0 {
-		return c.deny(w, string(page.Outdated)) // by a reload
+		return c.deny(w, r, string(page.Outdated)) // by a reload
 	}
 	return c.comeIn(w, r, v, c.arrivingByBrowser(r, v, method, waits))
 }
@@ -333,7 +333,7 @@ func (c *apiCall) linkedForApp(w http.ResponseWriter, r *http.Request, v *visit,
 	err := v.house.store.Update(r.Context(), func(tx guest.Tx) error { return pending.Spend(tx, waits.id) })
 	switch {
 	case errors.Is(err, pending.ErrGone):
-		return c.deny(w, string(page.ChallengeExpired))
+		return c.deny(w, r, string(page.ChallengeExpired))
 	case err != nil:
 		return c.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}

@@ -51,7 +51,9 @@ type envelope struct {
 }
 
 type errorView struct {
-	Code string `json:"code"` // stable, such as "email_in_use"
+	Code   string `json:"code"`   // stable, such as "email_in_use"
+	Title  string `json:"title"`  // what it is, for people, in English
+	Detail string `json:"detail"` // what to do next, for people, in English
 }
 
 // challengeView is one code that is awaited.
@@ -83,10 +85,14 @@ func viewOfChallenge(id string, w *challenge.Waiting) challengeView {
 func (c *apiCall) trouble(w http.ResponseWriter, r *http.Request, t page.Trouble) {
 	status := t.Kind.Status()
 	if c.denies && status < http.StatusInternalServerError && status != http.StatusTooManyRequests {
-		_ = c.deny(w, codeOf(t.Kind)) // it has answered
+		_ = c.deny(w, r, codeOf(t.Kind)) // it has answered
 		return
 	}
-	c.problem(w, r, page.Problem{Status: status, Code: cmp.Or(c.code, codeOf(t.Kind)), Detail: cmp.Or(detailOf[c.code], c.pages.Advice(r, t))})
+	title, detail := c.pages.Advice(r, t)
+	if own := detailOf[c.code]; own != "" {
+		title, detail = "", own
+	}
+	c.problem(w, r, page.Problem{Status: status, Code: cmp.Or(c.code, codeOf(t.Kind)), Title: title, Detail: detail})
 }
 
 // codeOf is a kind of trouble as the API calls it.
@@ -103,8 +109,17 @@ func codeOf(kind page.Kind) string {
 	}
 }
 
-func (c *apiCall) deny(w http.ResponseWriter, code string) error {
-	return c.answer(w, http.StatusOK, envelope{Status: isDenied, Error: &errorView{Code: code}})
+func (c *apiCall) deny(w http.ResponseWriter, r *http.Request, code string) error {
+	title, detail := c.pages.Advice(r, page.Trouble{Kind: kindOf(code)})
+	return c.answer(w, http.StatusOK, envelope{Status: isDenied, Error: &errorView{Code: code, Title: title, Detail: detail}})
+}
+
+// kindOf is what codeOf calls code.
+func kindOf(code string) page.Kind {
+	if code == codeOf(page.NotAllowed) {
+		return page.NotAllowed
+	}
+	return page.Kind(code)
 }
 
 func (c *apiCall) leaves(w http.ResponseWriter, _ *http.Request, attempt *signin.Attempt, to string) error {
@@ -159,8 +174,8 @@ func (c *apiCall) question(w http.ResponseWriter, r *http.Request, v *visit, wai
 	return c.answer(w, http.StatusOK, asks)
 }
 
-func (c *apiCall) declined(w http.ResponseWriter, _ *http.Request, _ *visit, _ *waiting) error {
-	return c.deny(w, string(page.ProviderCancelled))
+func (c *apiCall) declined(w http.ResponseWriter, r *http.Request, _ *visit, _ *waiting) error {
+	return c.deny(w, r, string(page.ProviderCancelled))
 }
 
 // mailed sends all of its answer: whether there is a mail to be handed over

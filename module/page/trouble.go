@@ -151,13 +151,15 @@ func (p *Pages) Trouble(w http.ResponseWriter, r *http.Request, t Trouble) {
 	v.write(w, r, d.status)
 }
 
-// Advice is what the page of t says to do next, in English whatever the visitor's
-// language: for the detail of a Problem, whose reader writes a page of their own.
-func (p *Pages) Advice(r *http.Request, t Trouble) string {
+// Advice is the headline of t's page, and what it says to do next, in English
+// whatever the visitor's language: for the title and the detail of a Problem,
+// whose reader writes a page of their own.
+func (p *Pages) Advice(r *http.Request, t Trouble) (title, next string) {
 	v := p.leaf("en", r.Host)
 	v.language = p.shelf().choose("en")
 	v.Provider = cmp.Or(t.Provider, v.Provider)
-	return v.say(string(t.Kind.known()) + ".next")
+	kind := string(t.Kind.known())
+	return v.say(kind + ".title"), v.say(kind + ".next")
 }
 
 // waysOn offers to try again, where there is something to try, and the

@@ -272,13 +272,21 @@ func TestAPISignsABrowserOut(t *testing.T) {
 	if !s.isIn(browser) {
 		t.Fatal("a call of nobody's signed her out")
 	}
-	out := browser.Do(calling(browser, http.MethodDelete, address, nil, "Origin", s.site))
+	wantRefused(t, browser.Do(calling(browser, http.MethodDelete, address+"?return=https://evil.test/", nil, "Origin", s.site)), http.StatusBadRequest, "bad_request")
+	if !s.isIn(browser) {
+		t.Fatal("a call that was refused signed her out")
+	}
+	out := browser.Do(calling(browser, http.MethodDelete, address+"?return=/public/bye", nil, "Origin", s.site))
 	mustBe(t, out, http.StatusOK)
 	var left struct {
 		URL string `json:"logout_url"`
 	}
 	if err := json.Unmarshal([]byte(out.Body), &left); err != nil || !strings.HasPrefix(left.URL, s.issuer.URL) {
 		t.Errorf("got %s, %v", out.Body, err)
+	}
+	there := browser.Get(left.URL)
+	if back := browser.Get(there.Header.Get("Location")); back.Header.Get("Location") != "/public/bye" {
+		t.Errorf("the provider leads to %d %s, and that to %d %q", there.StatusCode, there.Header.Get("Location"), back.StatusCode, back.Header.Get("Location"))
 	}
 	if s.isIn(stolen) || browser.Cookie(s.site, cookieName) != "" {
 		t.Error("the session lives on")

@@ -82,21 +82,9 @@ async function become(envelope) {
 		return showQuestion(envelope.link);
 	case "denied":
 		await showHome();
-		return tell(refusals[envelope.error.code] || `That came to nothing (${envelope.error.code}).`);
+		return tell(`${envelope.error.title}. ${envelope.error.detail}`);
 	}
 }
-
-// refusals are for what became of a sign-in while the browser was elsewhere.
-const refusals = {
-	cancelled: "The sign-in was cancelled.",
-	challenge_expired: "The sign-in took too long, or belongs to another browser. Begin anew.",
-	identity_already_linked: "That account belongs to somebody else here.",
-	not_admitted: "That account may not sign in here.",
-	signup_disabled: "There is no such account, and new ones are not made here.",
-	email_in_use: "Somebody else here has that address.",
-	account_disabled: "This account has been disabled.",
-	provider_unavailable: "The provider does not answer. Try again in a moment.",
-};
 
 // --- Views -----------------------------------------------------------------
 
@@ -401,7 +389,7 @@ async function showAgain() {
 }
 
 async function leave() {
-	const {logout_url} = await call("DELETE", "session");
+	const {logout_url} = await call("DELETE", "session?return=" + encodeURIComponent(here()));
 	if (logout_url) {
 		location.assign(logout_url);
 		return;
