@@ -22,19 +22,23 @@ type Live struct {
 	Site atomic.Value
 
 	seen    atomic.Int64 // unix nanoseconds
+	begins  int64
 	expires int64
 	hash    hash
 }
 
 func newLive(session Session, person identity.Person, grant *Grant) *Live {
-	live := &Live{Session: session, Person: person, Grant: grant, expires: session.Expires.UnixNano()}
+	live := &Live{
+		Session: session, Person: person, Grant: grant,
+		begins: session.begins().UnixNano(), expires: session.Expires.UnixNano(),
+	}
 	live.seen.Store(session.Seen.UnixNano())
 	return live
 }
 
 func (l *Live) livesAt(now time.Time) bool {
 	at := now.UnixNano()
-	return l.Ended.IsZero() && at < l.expires && at < l.seen.Load()+int64(l.Idle)
+	return l.Ended.IsZero() && l.begins < at && at < l.expires && at < l.seen.Load()+int64(l.Idle)
 }
 
 type hash [sha256.Size]byte

@@ -294,8 +294,16 @@ func (s *Session) allowedBy(user *identity.User) bool {
 
 // livesAt reports whether the session itself lives, last used when Seen says.
 func (s *Session) livesAt(now time.Time) bool {
-	return s.Ended.IsZero() && now.Before(s.Expires) && now.Before(s.Seen.Add(s.Idle))
+	return s.begins().Before(now) && s.Ended.IsZero() && now.Before(s.Expires) && now.Before(s.Seen.Add(s.Idle))
 }
+
+// ahead is how far from now a session may have begun: the clock may have been set
+// back since.
+const ahead = 25 * time.Hour
+
+// begins is from when the session counts. What began much later than now did so by
+// a clock that was wrong, and would last years after it was put right.
+func (s *Session) begins() time.Time { return s.Created.Add(-ahead) }
 
 // Forget is the one door through which what is at hand of a session goes: it
 // must be called after every transaction that ended or changed it. The next

@@ -139,6 +139,23 @@ func TestIdleSessionEnds(t *testing.T) {
 	w.signedOut(cookie)
 }
 
+func TestSessionOfAClockThatWasWrongIsNone(t *testing.T) {
+	for ahead, lives := range map[time.Duration]bool{10 * time.Minute: true, 24 * time.Hour: true, 12 * 365 * 24 * time.Hour: false} {
+		w := newWorld(t)
+		now := w.clock.Now()
+		w.clock.Advance(ahead)
+		_, cookie := w.begin(session.New{})
+		w.signedIn(cookie)
+		w.clock.Set(now)
+		for _, from := range []string{"memory", "the store"} {
+			if _, err := w.read(cookie); (err == nil) != lives {
+				t.Errorf("begun %v ahead of now, read from %s: %v", ahead, from, err)
+			}
+			w.restart()
+		}
+	}
+}
+
 func TestUseIsWrittenDownWithinAFlush(t *testing.T) {
 	w := newWorld(t)
 	_, cookie := w.begin(session.New{})

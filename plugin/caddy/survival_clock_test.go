@@ -136,6 +136,9 @@ func TestClockMayJump(t *testing.T) {
 			if !p.lives(p.alive) && name != "2038" {
 				t.Error("who was signed in is not")
 			}
+			if p.lives(strange) && name == "2038" {
+				t.Error("a session of 2038 lives on for twelve years")
+			}
 		})
 	}
 }
