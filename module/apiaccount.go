@@ -293,7 +293,7 @@ func (c *apiCall) unlinkIdentity(w http.ResponseWriter, r *http.Request, v *visi
 type listedSession struct {
 	ID        string    `json:"id"`                   // for account/sessions/{id}; opens nothing
 	Current   bool      `json:"current"`              // the one of this call
-	Site      string    `json:"site"`                 // a host, or a domain with all of its hosts
+	Site      string    `json:"site"`                 // a host, or a domain with all of its hosts; of an app, with the port if it shows
 	Provider  string    `json:"provider"`             // how it began
 	Device    string    `json:"device,omitempty"`     // such as "Firefox on Linux"
 	UserAgent string    `json:"user_agent,omitempty"` // as the client calls itself

@@ -95,7 +95,9 @@ func decodeBound(raw []byte) (*bound, error) {
 // longestBack is how long an app's address may be: it is carried in a cookie.
 const longestBack = 160
 
-func purposeOfBound(v *visit) string { return "native\x00" + v.scope + "\x00" + v.origin.hostPort }
+// purposeOfBound is of one site, by its scheme, too: what began by https is not
+// answered with tokens in the clear.
+func purposeOfBound(v *visit) string { return "native\x00" + v.scope + "\x00" + v.origin.String() }
 
 // sealBound makes what the app gets: letters, digits, '-' and '_', so that it
 // needs no escape wherever it stands.

@@ -68,7 +68,7 @@ func (c *apiCall) challengeAddress(w http.ResponseWriter, r *http.Request, v *vi
 		return c.fail(w, r, http.StatusBadRequest, "bad_request", "The intents of a challenge are login, signup and auto.")
 	case c.native && !c.isBound(v):
 		return c.fail(w, r, http.StatusBadRequest, "bad_request", "Bring a code_challenge.")
-	case !c.native && !v.reach(v.origin):
+	case !v.reach(v.origin):
 		return c.portal.trouble(w, r, v, trouble{kind: page.UnsafeAddress, err: unreachable(v), knock: true})
 	case !v.servesPort(r):
 		return c.portal.trouble(w, r, v, strangePort(v))

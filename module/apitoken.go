@@ -86,6 +86,9 @@ func (c *apiCall) token(w http.ResponseWriter, r *http.Request, v *visit) error 
 	if !v.house.callbacks.Allow(clientIP(r.Context()), c.gate.now()) {
 		return c.portal.trouble(w, r, v, trouble{kind: page.TooMany})
 	}
+	if !v.reach(v.origin) { // whoever listens would have a session for weeks
+		return c.portal.trouble(w, r, v, trouble{kind: page.UnsafeAddress, err: unreachable(v), knock: true})
+	}
 	var in tokenRequest
 	if !c.readTokenRequest(w, r, &in) {
 		return nil
@@ -256,7 +259,7 @@ func (p *portal) notTaken(provider guest.Method, err error) trouble {
 // stolen: from the person, or by whoever is here now.
 func (c *apiCall) refresh(w http.ResponseWriter, r *http.Request, v *visit, refresh guest.Secret) error {
 	c.grant = invalidGrant
-	x, err := v.house.tokens.Exchange(v.scope, refresh)
+	x, err := v.house.tokens.Exchange(v.tokenScope(), refresh)
 	if err != nil {
 		return c.spentToken(w, r)
 	}

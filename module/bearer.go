@@ -86,8 +86,14 @@ func (v *visit) nextBearer(r *http.Request) error {
 
 // site is where the visit is, for tokens.
 func (v *visit) site() token.Site {
-	return token.Site{Signer: v.signer(), Origin: v.origin.String(), Scope: v.scope}
+	return token.Site{Signer: v.signer(), Origin: v.origin.String(), Scope: v.tokenScope()}
 }
+
+// tokenScope is what tokens are bound to: one site, also where others share its
+// cookies, below a domain or at another port. No script reads a cookie of ours, but
+// one of an app's can have its visitor let it in, and would go to the neighbours
+// with what it then holds.
+func (v *visit) tokenScope() string { return v.origin.hostPort }
 
 // on has the answer carry the refusal's own challenge in place of the one that
 // every problem of its status carries (RFC 9110 section 11.6.1).

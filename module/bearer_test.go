@@ -23,7 +23,8 @@ import (
 const (
 	// halfPublic is a site with a corner for everybody.
 	halfPublic = `{"allow":[{"match":[{"path":["/public/*"]}],"who":["anyone"]},{"who":["*@example.com"]}]}`
-	benchSite  = "http://localhost:8080"
+	benchHost  = "localhost:8080"
+	benchSite  = "http://" + benchHost
 )
 
 // bearing is a gate with somebody signed in by tokens.
@@ -61,7 +62,7 @@ func enterByToken(t testing.TB, g *Gate, profile guest.Profile, grant *session.G
 	if err != nil {
 		t.Fatal(err)
 	}
-	ticket, err := house.tokens.Issue("localhost")
+	ticket, err := house.tokens.Issue(benchHost)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func enterByToken(t testing.TB, g *Gate, profile guest.Profile, grant *session.G
 
 func (b *bearing) tokenOf(s *session.Session, origin string) string {
 	b.t.Helper()
-	access, err := b.house.tokens.Access(token.Site{Signer: b.house.signer, Origin: origin, Scope: "localhost"}, s)
+	access, err := b.house.tokens.Access(token.Site{Signer: b.house.signer, Origin: origin, Scope: benchHost}, s)
 	if err != nil {
 		b.t.Fatal(err)
 	}

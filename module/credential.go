@@ -23,7 +23,7 @@ type credential interface {
 // issue makes what this visit's client can carry.
 func (v *visit) issue() (credential, error) {
 	if v.api != nil && v.api.native {
-		ticket, err := v.house.tokens.Issue(v.scope)
+		ticket, err := v.house.tokens.Issue(v.tokenScope())
 		return &byTokens{tokens: v.house.tokens, ticket: ticket}, err
 	}
 	ticket, err := v.house.sessions.Issue(v.scope)

@@ -41,7 +41,7 @@ func (s *stage) atRest(t *testing.T, fn func(store guest.Store, tokens *token.To
 		t.Fatal(err)
 	}
 	tokens := token.Open(store, ring, sessions.Open(store, ring, time.Now), time.Now)
-	fn(store, tokens, token.Site{Signer: signer, Origin: s.site, Scope: "app.test"})
+	fn(store, tokens, token.Site{Signer: signer, Origin: s.site, Scope: strings.TrimPrefix(s.site, "https://")})
 }
 
 // appsOf stops Caddy, signs people in by tokens, and starts it again.
