@@ -173,6 +173,9 @@ func (p *portal) answerApp(w http.ResponseWriter, r *http.Request, v *visit) err
 	if !ok {
 		return nil
 	}
+	if !isLookedAt(r) {
+		return p.trouble(w, r, v, trouble{kind: page.CrossSite})
+	}
 	sealed, gist, _ := strings.Cut(form.Get("ask"), ".")
 	b, provider, ok := p.appIntent(w, r, v, sealed)
 	switch do := form.Get("do"); {
@@ -190,6 +193,14 @@ func (p *portal) answerApp(w http.ResponseWriter, r *http.Request, v *visit) err
 		return p.outdated(w, r, v, p.nativeURL(sealed))
 	}
 	return p.handOver(w, r, v, b)
+}
+
+// isLookedAt reports whether a form was sent by a window, whose visitor sees what
+// comes of it. A script of the site's own app may fetch our pages, and would
+// answer them unseen.
+func isLookedAt(r *http.Request) bool {
+	mode, dest := r.Header.Get("Sec-Fetch-Mode"), r.Header.Get("Sec-Fetch-Dest")
+	return (mode == "" || mode == "navigate") && (dest == "" || dest == "document")
 }
 
 // withQuery adds to an app's address, and keeps all that it has.

@@ -139,3 +139,26 @@ func TestTokensAreOfOneSiteWhoeverSharesItsCookies(t *testing.T) {
 	mustBe(t, bearing(app.Visitor, s.other+"/in", "Bearer "+in.Tokens.Access), http.StatusOK)
 	mustBe(t, trade(s.other), http.StatusOK)
 }
+
+// The app behind the gate is of our pages' origin. A script of it must not let an
+// app in where nobody looks: the question is for a person.
+func TestScriptOfTheAppLetsNoAppIn(t *testing.T) {
+	t.Parallel()
+	s := playAccounts(t, lookedAfter)
+	browser := s.known(t, "op", "ada")
+	app := programOf(t, e2e.NewVisitor(t), s.site)
+	begun := app.wantStatus("redirect_to_provider", "intents", "provider", "op", "return", "http://127.0.0.1/", "code_challenge", app.binding())
+	asked := browser.Get(begun.AuthURL)
+	for mode, dest := range map[string]string{"cors": "empty", "same-origin": "empty", "navigate": "iframe"} {
+		r := lettingInBy(t, browser, asked, "continue")
+		r.Header.Set("Sec-Fetch-Mode", mode)
+		r.Header.Set("Sec-Fetch-Dest", dest)
+		if got := browser.Do(r); got.StatusCode != http.StatusForbidden || strings.Contains(got.Body, "return_code") {
+			t.Errorf("%s of %s: %d\n%.1000s", mode, dest, got.StatusCode, got.Body)
+		}
+	}
+	r := lettingInBy(t, browser, asked, "continue")
+	r.Header.Set("Sec-Fetch-Mode", "navigate")
+	r.Header.Set("Sec-Fetch-Dest", "document")
+	returnCode(t, browser.Do(r))
+}
