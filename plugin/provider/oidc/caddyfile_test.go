@@ -215,10 +215,11 @@ func TestTraitsTellTheOperatorsDecisions(t *testing.T) {
 		return module.(guest.Provider).Traits()
 	}
 	byDefault := guest.EmailRules{Identifier: true, Merge: true, Confirmation: "auto"}
+	native := []guest.NativeKind{guest.IDToken}
 	for block, want := range map[string]guest.Traits{
-		"google a b": {Name: "google", Label: "Google", Brand: "google", Email: byDefault},
-		"okta a b {\n name corp\n issuer https://o.example\n}": {Name: "corp", Label: "Okta", Brand: "okta", Email: byDefault, SendsLogouts: true},
-		"oidc sso a b {\n issuer https://o.example\n}":         {Name: "sso", Label: "sso", Brand: "oidc", Email: byDefault, SendsLogouts: true},
+		"google a b": {Name: "google", Label: "Google", Brand: "google", Email: byDefault, Native: native},
+		"okta a b {\n name corp\n issuer https://o.example\n}": {Name: "corp", Label: "Okta", Brand: "okta", Email: byDefault, SendsLogouts: true, Native: native},
+		"oidc sso a b {\n issuer https://o.example\n}":         {Name: "sso", Label: "sso", Brand: "oidc", Email: byDefault, SendsLogouts: true, Native: native},
 		`oidc sso a b {
 			issuer https://o.example
 			label Corp
