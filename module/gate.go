@@ -44,6 +44,7 @@ type Gate struct {
 	providers []guest.Method
 	guard     *header.Guard
 	rules     []*Rule
+	byPath    bool // the rules look at nothing else
 	defs      []policy.RoleDef
 	roles     *policy.Roles
 	fields    []field
@@ -121,7 +122,7 @@ func (g *Gate) build(ctx caddy.Context) (err error) {
 	if err := errors.Join(g.checkWords(), g.checkProviders(), g.chooseCodes()); err != nil {
 		return err
 	}
-	g.rules = s.Allow
+	g.rules, g.byPath = s.Allow, lookAtPaths(s.Allow)
 	g.origins = parseOrigins(s.Origins)
 	g.cookies = [2]cookies{newCookies(s.Cookie, false), newCookies(s.Cookie, true)}
 	pages, err := s.Pages.open()

@@ -152,7 +152,7 @@ func (g *Gate) ruleFor(r *http.Request) (ruling, error) {
 	if err != nil {
 		return ruling{}, err
 	}
-	forms, complete := policy.Forms(r, g.rulesByPath())
+	forms, complete := policy.Forms(r, g.byPath)
 	if !complete {
 		decided.further = append(decided.further, signInFirst)
 		return decided, nil
@@ -167,10 +167,9 @@ func (g *Gate) ruleFor(r *http.Request) (ruling, error) {
 	return decided, nil
 }
 
-// rulesByPath reports whether the rules look at nothing of a request but its
-// path.
-func (g *Gate) rulesByPath() bool {
-	return !slices.ContainsFunc(g.rules, func(rule *Rule) bool {
+// lookAtPaths reports whether rules look at nothing of a request but its path.
+func lookAtPaths(rules []*Rule) bool {
+	return !slices.ContainsFunc(rules, func(rule *Rule) bool {
 		return slices.ContainsFunc(rule.matchers, func(set caddyhttp.MatcherSet) bool {
 			return slices.ContainsFunc(set, looksFurther)
 		})
