@@ -256,7 +256,6 @@ func (l tapListener) Accept() (net.Conn, error) {
 type tapConn struct {
 	net.Conn
 	received recorder
-	taken    int
 }
 
 func (c *tapConn) Read(p []byte) (int, error) {
@@ -271,8 +270,5 @@ func (c *tapConn) take() string {
 	if c == nil {
 		return ""
 	}
-	all := c.received.String()
-	raw := all[c.taken:]
-	c.taken = len(all)
-	return raw
+	return c.received.take()
 }

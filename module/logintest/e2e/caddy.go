@@ -323,3 +323,11 @@ func (r *recorder) String() string {
 	defer r.mu.Unlock()
 	return r.buf.String()
 }
+
+// take returns what was written since the last take, and keeps none of it.
+func (r *recorder) take() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.buf.Reset()
+	return r.buf.String()
+}
