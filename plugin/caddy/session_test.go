@@ -123,7 +123,9 @@ func TestHalfDoneSignInSurvivesReloadAndKill(t *testing.T) {
 
 func TestReloadLosesNoRequest(t *testing.T) {
 	s := play(t, usual)
-	visitor := s.signedIn(t, e2e.Ada)
+	// What no handler has seen is asked again: see persists.
+	c := &crowd{dropped: map[string]bool{}}
+	visitor := c.persists(t, s.signedIn(t, e2e.Ada), false)
 	var asked, failed atomic.Int64
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
