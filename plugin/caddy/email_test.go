@@ -318,7 +318,8 @@ func TestNumberPickedElsewhereLetsTheWaitingBrowserIn(t *testing.T) {
 			t.Fatalf("no number on the page that waits:\n%s", waiting.Body)
 		}
 		letter := s.box.Next(20 * time.Second)
-		if strings.Contains(letter.Text, " "+number[1]+" ") {
+		// The day that it was asked on may be the same number.
+		if text := strings.ReplaceAll(letter.Text, time.Now().UTC().Format(" 2 "), " "); strings.Contains(text, " "+number[1]+" ") {
 			t.Error("the number stands in the mail")
 		}
 		choices := opens.Get(letter.Link())
