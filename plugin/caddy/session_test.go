@@ -122,7 +122,8 @@ func TestHalfDoneSignInSurvivesReloadAndKill(t *testing.T) {
 }
 
 func TestReloadLosesNoRequest(t *testing.T) {
-	s := play(t, usual)
+	logged := strings.Replace(usual, "\tlogin {", "\tlog\n\tlogin {", 1)
+	s := play(t, logged)
 	// What no handler has seen is asked again: see persists.
 	c := &crowd{dropped: map[string]bool{}}
 	visitor := c.persists(t, s.signedIn(t, e2e.Ada), false)
@@ -144,12 +145,17 @@ func TestReloadLosesNoRequest(t *testing.T) {
 		}
 	}()
 	for i := range 5 {
-		s.Reload(strings.Replace(usual, "Our People", "People "+string(rune('A'+i)), 1))
+		s.Reload(strings.Replace(logged, "Our People", "People "+string(rune('A'+i)), 1))
 	}
 	close(stop)
 	<-stopped
 	if failed.Load() > 0 || asked.Load() < 10 {
 		t.Errorf("%d of %d requests failed", failed.Load(), asked.Load())
+	}
+	s.Stop()
+	c.account(t, s.Log())
+	if len(c.dropped) > 5 { // one request at a time, five reloads
+		t.Errorf("%d requests were dropped", len(c.dropped))
 	}
 }
 
