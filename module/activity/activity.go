@@ -80,6 +80,9 @@ var words = []What{
 const (
 	// Keeps is how long an entry is kept and shown.
 	Keeps = 90 * 24 * time.Hour
+	// keepsOfNobody is that for whom there is nobody to show it to: until it no
+	// longer counts among the failures of an hour.
+	keepsOfNobody = 2 * time.Hour
 
 	maxText = 200 // bytes of each text
 	maxPage = 1000
@@ -98,7 +101,8 @@ var ErrCursor = errors.New("no such place in the list")
 
 // Write adds an entry to a user's. Texts are cut to 200 bytes. Of failures no
 // more than 60 in a row are kept in an hour; what is beyond is dropped, and no
-// error.
+// error. What is written of a stand-in is kept for two hours alone: strangers
+// write it, of as many addresses as they think of.
 func Write(tx guest.Tx, user identity.UserID, e Entry) error {
 	if user == "" || e.At.IsZero() || !slices.Contains(words, e.What) {
 		return fmt.Errorf("writing activity %q: %w", e.What, errors.New("needs a user, a time and a word of ours"))
@@ -113,7 +117,11 @@ func Write(tx guest.Tx, user identity.UserID, e Entry) error {
 			return err
 		}
 	}
-	return kind.Put(tx, keyOf(user, e.At), e, e.At.Add(Keeps))
+	keeps := Keeps
+	if user.IsStandIn() {
+		keeps = keepsOfNobody
+	}
+	return kind.Put(tx, keyOf(user, e.At), e, e.At.Add(keeps))
 }
 
 // cut keeps the first 200 bytes, and no half of a character.

@@ -247,3 +247,34 @@ func TestClockThatIsWrongLosesNothing(t *testing.T) {
 		t.Errorf("%d entries", len(entries))
 	}
 }
+
+// expiring notes when what is written expires.
+type expiring struct {
+	guest.Tx
+	last time.Time
+}
+
+func (e *expiring) Put(key, value []byte, expires time.Time) error {
+	e.last = expires
+	return e.Tx.Put(key, value, expires)
+}
+
+// Strangers try codes for addresses that nobody has: it must read and write as
+// for who has one, and not fill the disk.
+func TestWhatIsWrittenOfNobodyIsSoonGone(t *testing.T) {
+	w := newWorld(t)
+	failed := activity.Entry{What: activity.SignInFailed, Failed: true, At: noon}
+	w.update(func(tx guest.Tx) error {
+		standIn, err := identity.HolderOrStandIn(tx, "unknown@example.com")
+		if err != nil {
+			return err
+		}
+		for user, keeps := range map[identity.UserID]time.Duration{ada: activity.Keeps, standIn: 2 * time.Hour} {
+			e := &expiring{Tx: tx}
+			if err := activity.Write(e, user, failed); err != nil || !e.last.Equal(noon.Add(keeps)) {
+				t.Errorf("%s: kept until %s, %v", user, e.last, err)
+			}
+		}
+		return nil
+	})
+}

@@ -3,6 +3,7 @@ package identity
 import (
 	"encoding/hex"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/caddy-login/caddy-login/module/guest"
@@ -160,6 +161,12 @@ func (d Admitted) createProven(tx guest.Tx, p Proof) (Admitted, error) {
 	return d, link(tx, &d.Person)
 }
 
+// standIn begins the names that are no user's.
+const standIn = "nobody-"
+
+// IsStandIn reports whether this is nobody's id: see HolderOrStandIn.
+func (id UserID) IsStandIn() bool { return strings.HasPrefix(string(id), standIn) }
+
 // HolderOrStandIn is who holds an address; where nobody does it is a name that
 // is no user's, the same for the same address. It reads the same in either case.
 func HolderOrStandIn(tx guest.Tx, email Email) (UserID, error) {
@@ -174,7 +181,7 @@ func HolderOrStandIn(tx guest.Tx, email Email) (UserID, error) {
 	}
 	if holder == nil {
 		hash := record.Hash("nobody", string(email))
-		return UserID("nobody-" + hex.EncodeToString([]byte(hash))[:19]), nil
+		return UserID(standIn + hex.EncodeToString([]byte(hash))[:19]), nil
 	}
 	return holder.ID, nil
 }
