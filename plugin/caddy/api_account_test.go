@@ -753,6 +753,7 @@ func TestAPIAddsAnAddressByItsCode(t *testing.T) {
 			t.Errorf("who holds an address can be found out:\n%s\n%s", a, b)
 		}
 		code := s.letter(t, address, "code").Code()
+		s.letter(t, "grace@example.com", "code") // of before the kill
 		// The code alone is nobody's address.
 		if got := thief.check(begun.Challenges[0].ID, code); got.StatusCode < 400 || got.StatusCode > 499 {
 			t.Errorf("somebody else's code is taken: %d %s", got.StatusCode, got.Body)
@@ -784,10 +785,7 @@ func TestAPIAddsAnAddressByItsCode(t *testing.T) {
 		s.letter(t, "ada@example.com", "address was added")
 		// Whose it is else, is said after the proof.
 		a.into(t, a.do(http.MethodPost, "emails", `{"email":"grace@example.com"}`), &taken)
-		var grace string
-		for range 2 { // the first one was of before
-			grace = s.letter(t, "grace@example.com", "code").Code()
-		}
+		grace := s.letter(t, "grace@example.com", "code").Code()
 		wantRefused(t, a.check(taken.Challenges[0].ID, grace), http.StatusConflict, "email_in_use")
 	}
 	if len(thief.emails(t)) != 1 {
