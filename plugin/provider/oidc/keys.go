@@ -8,6 +8,8 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"errors"
+	"math"
+	"slices"
 	"strings"
 
 	jose "github.com/go-jose/go-jose/v4"
@@ -69,7 +71,7 @@ func readKeys(body []byte) (*keyRing, error) {
 func readKey(raw json.RawMessage) (signingKey, bool) {
 	key, ok := signingKey{}, false
 	members, err := provider.ParseClaims(bytes.TrimSpace(raw))
-	if err != nil || members.Has("d") || members.Has("use") && members.Text("use") != "sig" {
+	if err != nil || members.Has("d") || members.Has("use") && members.Text("use") != "sig" || !verifies(members) {
 		return key, ok
 	}
 	// Only what makes the key: a certificate with a broken thumbprint beside
@@ -88,12 +90,22 @@ func readKey(raw json.RawMessage) (signingKey, bool) {
 	return key, usable(key.Key)
 }
 
-// usable reports whether key is a public key that go-jose verifies with, of a
-// size that neither is weak nor costs seconds.
+// verifies reports whether a key is for signatures by its key_ops (RFC 7517
+// section 4.3), where it has any.
+func verifies(key provider.Claims) bool {
+	if !key.Has("key_ops") {
+		return true
+	}
+	operations, ok := key.Texts("key_ops")
+	return ok && slices.Contains(operations, "verify")
+}
+
+// usable reports whether key is a public key that crypto verifies with, of a size
+// that neither is weak nor costs seconds. Others would only use up tries.
 func usable(key any) bool {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
-		return k.N.BitLen() >= 2048 && k.N.BitLen() <= 8192
+		return k.N.BitLen() >= 2048 && k.N.BitLen() <= 8192 && k.E >= 3 && k.E%2 == 1 && k.E <= math.MaxInt32
 	case *ecdsa.PublicKey, ed25519.PublicKey:
 		return true
 	default:

@@ -68,16 +68,16 @@ func (k kind) parse(raw string, algs []jose.SignatureAlgorithm) (*jose.JSONWebSi
 	if len(raw) > k.max {
 		return nil, fmt.Errorf("it is longer than %d bytes", k.max)
 	}
-	// The decoders pass over line breaks: one token, one spelling.
-	if strings.ContainsFunc(raw, foreignToToken) {
+	// The decoders pass over line breaks, and over bits that stand for nothing:
+	// one token, one spelling, or what is used up would come again in another.
+	if strings.Count(raw, ".") != 2 || strings.ContainsFunc(raw, foreignToToken) {
 		return nil, errors.New("it is no signed token")
 	}
-	encoded, _, _ := strings.Cut(raw, ".")
-	data, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
+	parts, err := decodeStrictly(strings.Split(raw, "."))
 	if err != nil {
-		return nil, errors.New("its header is no base64url")
+		return nil, err
 	}
-	header, err := provider.ParseClaims(data)
+	header, err := provider.ParseClaims(parts[0])
 	if err != nil {
 		return nil, fmt.Errorf("header: %w", err)
 	}
@@ -89,6 +89,17 @@ func (k kind) parse(raw string, algs []jose.SignatureAlgorithm) (*jose.JSONWebSi
 		return nil, errors.New("it is no signed token")
 	}
 	return jws, nil
+}
+
+func decodeStrictly(encoded []string) (parts [][]byte, err error) {
+	for _, part := range encoded {
+		data, err := base64.RawURLEncoding.Strict().DecodeString(part)
+		if err != nil {
+			return nil, errors.New("a part of it is no base64url")
+		}
+		parts = append(parts, data)
+	}
+	return parts, nil
 }
 
 func foreignToToken(r rune) bool {
