@@ -288,6 +288,9 @@ func (p *portal) download(w http.ResponseWriter, r *http.Request, v *visit) erro
 	if !p.isFresh(v) {
 		return p.voice(v).stale(w, r, v, p.accountURL(""))
 	}
+	if !v.house.mayNote(v.live.User, activity.Downloaded, p.gate.now()) {
+		return p.trouble(w, r, v, trouble{kind: page.TooMany})
+	}
 	h, err := p.holdingsOf(r, v)
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))

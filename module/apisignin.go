@@ -180,7 +180,7 @@ func (c *apiCall) whatBecame(w http.ResponseWriter, r *http.Request, v *visit, m
 	if isMarkOfAttempt(mark) {
 		value = cookieOf(v, name)
 	}
-	attempt, err := v.house.attempts.Open(v.base, v.scope, signin.Cookie{Name: name, Value: value})
+	attempt, err := v.house.attempts.Open(v.base, v.origin.String(), signin.Cookie{Name: name, Value: value})
 	ended := v.endOf(name, value)
 	switch {
 	case err == nil:

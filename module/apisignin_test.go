@@ -192,7 +192,7 @@ func TestAppsIntentComesThroughASignIn(t *testing.T) {
 	}
 	to := c.portal.nativeURL(sealed) + linkedMark
 	begin := signin.Attempt{Provider: name, Return: to, For: signin.ToLink, User: strings.Repeat("u", 26)}
-	attempt, _, _, err := c.house.attempts.Begin("__Secure-login", "localhost", begin, nil)
+	attempt, _, _, err := c.house.attempts.Begin("__Secure-login", gatehouseSite, begin, nil)
 	if err != nil || attempt.Return != to || c.portal.wanted(to) != to {
 		t.Errorf("%v, %d of %d bytes", err, len(attempt.Return), len(to))
 	}
@@ -339,6 +339,9 @@ func TestAppsReturnOnlyWhereTheyMay(t *testing.T) {
 	for address, want := range map[string]bool{
 		"https://app.example.com/back?x=1": true, "https://app.example.com": true, "https://app.example.com:444/": false, "https://app.example.com.evil.test/": false,
 		"https://evil.test/app.example.com": false, "https://app.example.com/.login/logout": false, "https://APP.example.com/": false, "https://x@app.example.com/": false,
+		// What browsers make a path of ours.
+		"https://app.example.com/x/../.login/logout": false, "https://app.example.com/./.LOGIN/": false, "https://app.example.com/%2e/.login": false,
+		"https://app.example.com/x/%2E%2e/%2elogin/op": false,
 	} {
 		if got := c.portal.mayReturnTo(v, address); got != want {
 			t.Errorf("%q: %v", address, got)

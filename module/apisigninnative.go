@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-login/caddy-login/module/page"
 	"github.com/caddy-login/caddy-login/module/pending"
 	"github.com/caddy-login/caddy-login/module/record"
+	"github.com/caddy-login/caddy-login/module/returnto"
 	"github.com/caddy-login/caddy-login/module/session"
 	"github.com/caddy-login/caddy-login/module/signin"
 )
@@ -77,7 +78,8 @@ func (p *portal) mayReturnTo(v *visit, back string) bool {
 	if u.Scheme == "http" {
 		return isOwnDevice(u)
 	}
-	return u.Scheme == "https" && p.gate.isOwn(u.Scheme+"://"+u.Host, v) && !below(strings.ToLower(u.Path), strings.ToLower(p.base))
+	_, ok := returnto.Clean(u.RequestURI(), p.base)
+	return ok && u.Scheme == "https" && p.gate.isOwn(u.Scheme+"://"+u.Host, v)
 }
 
 func isPrintable(text string) bool {
@@ -116,7 +118,7 @@ func (p *portal) native(w http.ResponseWriter, r *http.Request, v *visit) error 
 		return p.linkForApp(w, r, v, provider, b, sealed, query.Has("linked"))
 	case v.live != nil && p.mayHandOver(v.live):
 		return p.askAboutApp(w, r, v, sealed)
-	case v.live == nil && cookieOf(v, v.landed()) != "":
+	case v.live == nil && v.hasLanded():
 		// They have just signed in, and it was not kept: going on would be a loop.
 		return p.trouble(w, r, v, trouble{kind: page.CookiesBlocked, provider: provider, outcome: "no_cookie", knock: true})
 	}

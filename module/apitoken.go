@@ -320,7 +320,7 @@ func (p *portal) noteReuse(tx guest.Tx, r *http.Request, v *visit, reused *sessi
 func (p *portal) tellReuse(r *http.Request, v *visit, reused *session.Ended) {
 	v.house.sessions.Forget(reused.Key)
 	p.gate.app.reused(r, &reused.Session)
-	p.tell(r, v, p.provenOf(r, v, reused.User), wayBack{}, page.Notice{Kind: page.NoticeTokenReuse, Provider: p.labelOf(reused.Provider)})
+	p.tell(r, v, reused.User, p.provenOf(r, v, reused.User), wayBack{}, page.Notice{Kind: page.NoticeTokenReuse, Provider: p.labelOf(reused.Provider)})
 }
 
 // answerTokens hands over the tokens that were just issued.

@@ -78,6 +78,8 @@ type alteration struct {
 	became *identity.User
 	// begun is the session under its new id, once the change is made.
 	begun *session.Session
+	// unnoted: it is not written down.
+	unnoted bool
 }
 
 // after is who is signed in once the change is made.
@@ -109,7 +111,14 @@ type wayBack struct {
 // alter makes a change in one transaction, in which the session gets a new id,
 // and tells of it.
 func (p *portal) alter(w http.ResponseWriter, r *http.Request, v *visit, a alteration) error {
+	if a.undo != "" && p.gate.settings.post != nil && !v.servesPort(r) {
+		return p.trouble(w, r, v, strangePort(v)) // no mail could lead back
+	}
 	at := p.gate.now()
+	// To end sessions is never refused: an intruder could use up its owner's share.
+	if a.unnoted = !v.house.mayNote(v.live.User, a.entry.What, at); a.unnoted && a.entry.What != activity.SessionsEnded {
+		return p.trouble(w, r, v, trouble{kind: page.TooMany})
+	}
 	given, err := v.issue()
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusInternalServerError, err))
@@ -131,7 +140,7 @@ func (p *portal) alter(w http.ResponseWriter, r *http.Request, v *visit, a alter
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
-	p.tell(r, v, out.told, out.undo, a.notice)
+	p.tell(r, v, v.live.User, out.told, out.undo, a.notice)
 	return p.settled(w, r, v, a, out, given)
 }
 
@@ -156,7 +165,7 @@ func (p *portal) writeChange(tx guest.Tx, r *http.Request, v *visit, a alteratio
 			return out, err
 		}
 	}
-	if out.ended, err = a.do(tx, at); err != nil {
+	if out.ended, err = a.do(tx, at); err != nil || a.unnoted {
 		return out, err
 	}
 	return out, p.noteIn(tx, r, v.live.User, a.entry, out.begun.Handle)
@@ -583,7 +592,7 @@ func (p *portal) beginDeletion(w http.ResponseWriter, r *http.Request, v *visit)
 	p.signOutAll(r, v, out.ended)
 	p.dropAll(w, v)
 	p.gate.app.changed(r, user.ID, activity.Entry{What: activity.DeletionBegun})
-	p.tell(r, v, out.told, wayBack{}, page.Notice{Kind: page.NoticeDeletionBegun, Until: user.Deletes})
+	p.tell(r, v, user.ID, out.told, wayBack{}, page.Notice{Kind: page.NoticeDeletionBegun, Until: user.Deletes})
 	return p.voice(v).deleting(w, r, v, user.Deletes)
 }
 
@@ -686,7 +695,7 @@ func (p *portal) takeBack(w http.ResponseWriter, r *http.Request, v *visit, secr
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
 	p.gate.app.changed(r, undo.User, activity.Entry{What: activity.Reverted})
-	p.tell(r, v, told, wayBack{}, page.Notice{Kind: page.NoticeReverted})
+	p.tell(r, v, undo.User, told, wayBack{}, page.Notice{Kind: page.NoticeReverted})
 	p.pages.Reverted(w, r, page.Reverted{Home: p.signInURL("/")})
 	return nil
 }

@@ -391,6 +391,8 @@ func status(w http.ResponseWriter, word, to string) error {
 	}
 	w.Header()["Content-Type"] = []string{"application/json"}
 	w.Header()["Cache-Control"] = noStore
+	w.Header()["X-Content-Type-Options"] = []string{"nosniff"}
+	w.Header()["Cross-Origin-Resource-Policy"] = []string{"same-origin"}
 	_, _ = w.Write(body) // whoever asked may have left
 	return nil
 }

@@ -136,7 +136,7 @@ func (g *gatehouse) knock(t *testing.T, method, path, query string, header http.
 // attempt begins one in a browser, which brings it back as a header.
 func (g *gatehouse) attempt(t *testing.T, provider string) (*signin.Attempt, http.Header) {
 	t.Helper()
-	attempt, cookie, _, err := g.house.attempts.Begin("login", "localhost", signin.Attempt{Provider: provider, Return: "/deep"}, nil)
+	attempt, cookie, _, err := g.house.attempts.Begin("login", gatehouseSite, signin.Attempt{Provider: provider, Return: "/deep"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

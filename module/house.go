@@ -48,8 +48,13 @@ type house struct {
 	// inquiries limits it for a network's accounts whose addresses nobody has
 	// checked.
 	inquiries limit.Limit
-	parked    parked
-	renewals  *renewals
+	// notices limits how often somebody is told of one kind of thing. What can be
+	// taken back by the mail's link is told always, and bounded by itself.
+	notices limit.Limit
+	// changes limits how often somebody may do one kind of thing to their account.
+	changes  limit.Limit
+	parked   parked
+	renewals *renewals
 	// longest is the longest a session of any site may live, in nanoseconds.
 	longest atomic.Int64
 
@@ -98,6 +103,8 @@ func openHouse(module guest.StoreModule, env guest.Env) (*house, error) {
 		callbacks:  limit.Limit{Burst: callbackBurst, Every: callbackEvery},
 		collisions: limit.Limit{Burst: 5, Every: 10 * time.Minute},
 		inquiries:  limit.Limit{Burst: 30, Every: 20 * time.Second},
+		notices:    limit.Limit{Burst: 20, Every: 3 * time.Minute},
+		changes:    limit.Limit{Burst: 60, Every: time.Minute},
 		renewals:   newRenewals(),
 	}
 	h.tokens = token.Open(store, ring, h.sessions, env.Now)

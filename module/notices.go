@@ -16,6 +16,7 @@ import (
 	"github.com/caddy-login/caddy-login/module/page"
 	"github.com/caddy-login/caddy-login/module/pending"
 	"github.com/caddy-login/caddy-login/module/policy"
+	"github.com/caddy-login/caddy-login/module/record"
 	"github.com/caddy-login/caddy-login/module/session"
 )
 
@@ -100,6 +101,13 @@ func (p *portal) noteExhausted(r *http.Request, v *visit, email identity.Email, 
 	}
 }
 
+// mayNote reports whether one more thing of a kind that somebody does to their own
+// account may be written down. It is kept for 90 days, and buries what came
+// before.
+func (h *house) mayNote(user identity.UserID, what activity.What, now time.Time) bool {
+	return h.changes.AllowKey(record.Hash("change", string(user), string(what)), now)
+}
+
 // provenOf are the addresses that somebody's mail goes to; none where the site
 // sends no mail.
 func (p *portal) provenOf(r *http.Request, v *visit, user identity.UserID) (proven []identity.Email) {
@@ -133,23 +141,27 @@ func (p *portal) tellArrival(r *http.Request, v *visit, a arrival, out outcome) 
 	default:
 		return
 	}
-	p.tell(r, v, p.provenOf(r, v, user.ID), out.undo, notice)
+	p.tell(r, v, user.ID, p.provenOf(r, v, user.ID), out.undo, notice)
 }
 
-// tell mails a notice to each of these addresses, and with it, to some, the link
-// that takes the change back.
-func (p *portal) tell(r *http.Request, v *visit, to []identity.Email, back wayBack, n page.Notice) {
-	if p.gate.settings.post == nil || n.Kind == "" || !v.servesPort(r) {
+// tell mails a notice about somebody to each of these addresses, and with it, to
+// some, the link that takes the change back. It is told also where the port that
+// the browser names is a stranger's word: whoever writes it would else go unseen.
+// Such a mail leads nowhere.
+func (p *portal) tell(r *http.Request, v *visit, about identity.UserID, to []identity.Email, back wayBack, n page.Notice) {
+	at := p.gate.now()
+	if p.gate.settings.post == nil || n.Kind == "" || len(to) == 0 || back.secret == "" && !v.house.mayBeTold(about, n.Kind, at) {
 		return
 	}
-	at := p.gate.now()
-	n.Host, n.At, n.Language = v.origin.hostPort, at, r.Header.Get("Accept-Language")
+	n.Host, n.At, n.Language = v.origin.host, at, r.Header.Get("Accept-Language")
 	n.Device, n.Place = page.Device(r.UserAgent()), placeOf(clientIP(r.Context()))
-	n.Account = v.origin.String() + p.base + "/account"
+	if v.servesPort(r) {
+		n.Host, n.Account = v.origin.hostPort, v.origin.String()+p.base+"/account"
+	}
 	for _, email := range to {
 		letter := n
 		letter.To = string(email)
-		if slices.Contains(back.to, email) {
+		if n.Account != "" && slices.Contains(back.to, email) {
 			letter.Revert = v.origin.String() + p.base + "/account/revert?t=" + url.QueryEscape(string(back.secret))
 			letter.Until = at.Add(identity.Undoable)
 		}
@@ -159,6 +171,13 @@ func (p *portal) tell(r *http.Request, v *visit, to []identity.Email, back wayBa
 			p.gate.app.notMailed("queue_full", requestID(r))
 		}
 	}
+}
+
+// mayBeTold reports whether there is something new in telling somebody of the
+// same kind of thing once more. What they can do as often as they like, to their
+// own account, would else fill the queue that everybody's codes go through.
+func (h *house) mayBeTold(user identity.UserID, kind page.NoticeKind, now time.Time) bool {
+	return h.notices.AllowKey(record.Hash("notice", string(user), string(kind)), now)
 }
 
 // noticeLives is how long a notice is worth retrying.

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/caddy-login/caddy-login/module/guest"
+	"github.com/caddy-login/caddy-login/module/header"
 	"github.com/caddy-login/caddy-login/module/page"
 	"github.com/caddy-login/caddy-login/module/returnto"
 	"github.com/caddy-login/caddy-login/module/session"
@@ -53,6 +54,7 @@ func original(r *http.Request) *url.URL {
 
 func (p *portal) ServeHTTP(w http.ResponseWriter, r *http.Request, v *visit) error {
 	requests.portal.Inc()
+	hurry(w, r)
 	serve, quiet := p.route(original(r))
 	unknown := p.meet(w, r, v, serve)
 	v.known(p.gate).setPlaceholders(r)
@@ -260,21 +262,33 @@ func (p *portal) note(v *visit, switchTo bool) page.Note {
 	switch {
 	case switchTo:
 		return page.Switch
-	case cookieOf(v, v.landed()) != "":
+	case v.hasLanded():
 		return page.NotKept
 	default:
 		return ""
 	}
 }
 
-// cookieOf is the value of one of our small cookies, or empty.
-func cookieOf(v *visit, name string) string {
+// cookieOf is the value of one of our small cookies, or empty. Of two, only a
+// neighbour who planted the other knows which is whose: they count as none.
+func cookieOf(v *visit, name string) (value string) {
+	found := false
 	for _, c := range v.pending {
-		if c.Name == name {
-			return c.Value
+		switch {
+		case c.Name != name:
+		case found:
+			return ""
+		default:
+			value, found = c.Value, true
 		}
 	}
-	return ""
+	return value
+}
+
+// hasLanded reports whether a sign-in has just succeeded in this browser. Here a
+// mark that came twice counts: the loop that it ends is worse than its page.
+func (v *visit) hasLanded() bool {
+	return slices.ContainsFunc(v.pending, func(c header.Cookie) bool { return c.Name == v.landed() && c.Value != "" })
 }
 
 func (p *portal) alreadyIn(w http.ResponseWriter, r *http.Request, v *visit, to string) error {
@@ -338,7 +352,7 @@ func (p *portal) depart(w http.ResponseWriter, r *http.Request, v *visit, provid
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
 	begin.ByAPI = v.api != nil
-	attempt, cookie, drop, err := house.attempts.Begin(v.base, v.scope, begin, attempts(v))
+	attempt, cookie, drop, err := house.attempts.Begin(v.base, v.origin.String(), begin, attempts(v))
 	if err != nil {
 		return p.trouble(w, r, v, trouble{kind: page.Internal, err: err})
 	}
@@ -403,7 +417,7 @@ func (p *portal) callback(w http.ResponseWriter, r *http.Request, v *visit, prov
 func (p *portal) spendAll(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider) {
 	states := original(r).Query()["state"]
 	for _, state := range states[:min(len(states), 2)] {
-		attempt, _ := v.house.attempts.Resume(v.base, v.scope, provider.Traits().Name, state, attempts(v))
+		attempt, _ := v.house.attempts.Resume(v.base, v.origin.String(), provider.Traits().Name, state, attempts(v))
 		if attempt == nil {
 			continue
 		}
@@ -433,19 +447,17 @@ func (p *portal) answer(w http.ResponseWriter, r *http.Request, v *visit, provid
 	switch {
 	case traits.FormPost && r.Method == http.MethodPost:
 		return nil, p.park(w, r, v, traits.Name)
-	case r.Method != http.MethodGet:
+	case r.Method != http.MethodGet, traits.FormPost && (query.Has("code") || query.Has("state")):
 		return nil, errMethod
-	case traits.FormPost:
-		if query.Has("code") || query.Has("state") {
-			return nil, errMethod
-		}
-		answer, found := v.house.parked.take(traits.Name, query.Get("handle"), p.gate.now())
-		if !found {
-			return nil, errHandle
-		}
-		return answer, nil
 	}
-	return query, once(query)
+	if err := once(query); err != nil || !traits.FormPost {
+		return query, err
+	}
+	answer, found := v.house.parked.take(traits.Name, query.Get("handle"), p.gate.now())
+	if !found {
+		return nil, errHandle
+	}
+	return answer, nil
 }
 
 // once refuses a parameter that occurs twice: we and the provider could read
@@ -485,7 +497,7 @@ func (p *portal) park(w http.ResponseWriter, r *http.Request, v *visit, name str
 // finish is one log-in: resume, spend, ask the provider, admit, start.
 func (p *portal) finish(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider, answer url.Values) error {
 	name := provider.Traits().Name
-	attempt, err := v.house.attempts.Resume(v.base, v.scope, name, answer.Get("state"), attempts(v))
+	attempt, err := v.house.attempts.Resume(v.base, v.origin.String(), name, answer.Get("state"), attempts(v))
 	if attempt != nil {
 		// Spent also where it is good for nothing: it was shown to the world.
 		v.drop(w, attempt.CookieOf())

@@ -1,6 +1,8 @@
 package module
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -72,11 +74,46 @@ func (rule *Rule) provision(ctx caddy.Context) (err error) {
 	if len(rule.MatcherSetsRaw) == 0 {
 		return nil
 	}
+	if err := checkFilled(rule.MatcherSetsRaw); err != nil {
+		return fmt.Errorf("matcher of allow: %w: set it, else the rule is for other requests than it says", err)
+	}
 	loaded, err := ctx.LoadModule(rule, "MatcherSetsRaw")
 	if err != nil {
 		return fmt.Errorf("loading matchers of allow: %w", err)
 	}
 	return rule.matchers.FromInterface(loaded)
+}
+
+// checkFilled refuses a matcher with a placeholder that stands for nothing, such
+// as an unset variable: a path that begins with one would be every path, and a
+// header that must equal one is any that is empty. What only a request fills in
+// is left alone.
+func checkFilled(sets caddyhttp.RawMatcherSets) error {
+	raw, err := json.Marshal(sets)
+	if err != nil {
+		return fmt.Errorf("reading it: %w", err)
+	}
+	var value any
+	if err := json.Unmarshal(raw, &value); err != nil {
+		return fmt.Errorf("reading it: %w", err)
+	}
+	return filled(caddy.NewReplacer(), value)
+}
+
+func filled(repl *caddy.Replacer, value any) (err error) {
+	switch v := value.(type) {
+	case string:
+		_, err = repl.ReplaceOrErr(v, true, false)
+	case []any:
+		for _, item := range v {
+			err = cmp.Or(err, filled(repl, item))
+		}
+	case map[string]any:
+		for name, item := range v {
+			err = cmp.Or(err, filled(repl, name), filled(repl, item))
+		}
+	}
+	return err
 }
 
 func parseRoles(roles []Role) ([]policy.RoleDef, error) {

@@ -298,7 +298,8 @@ func CheckCookie(s CookieSettings) error {
 	if domain == "" {
 		return nil
 	}
-	if strings.HasPrefix(domain, ".") || strings.ToLower(domain) != domain || !isHostname(domain) {
+	// With the root's dot it would not be found among the public suffixes.
+	if strings.Trim(domain, ".") != domain || strings.ToLower(domain) != domain || !isHostname(domain) {
 		return fmt.Errorf("cookie domain %q: write a plain domain in lower case, such as example.com", domain)
 	}
 	if suffix, _ := publicsuffix.PublicSuffix(domain); suffix == domain {
@@ -369,6 +370,19 @@ func CheckOrigin(origin string) error {
 	}
 	if u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())) {
 		return fmt.Errorf("origin %q: only https is safe (http on loopback); write https://%s", origin, u.Host)
+	}
+	return checkOriginHost(origin, u)
+}
+
+// checkOriginHost refuses an address that no browser names its site by: it would
+// be compared with their Origin and Host, and never fit.
+func checkOriginHost(origin string, u *url.URL) error {
+	host := u.Hostname()
+	switch {
+	case net.ParseIP(host) == nil && (host == "" || !isHostname(strings.ReplaceAll(host, "_", "-"))):
+		return fmt.Errorf("origin %q: write the one host that it stands for, beyond ASCII in its xn-- form: patterns are for no origin", origin)
+	case withoutPort(u.Host, u.Scheme) != u.Host || strings.HasSuffix(u.Host, ":"):
+		return fmt.Errorf("origin %q: browsers leave the port out that is the default one: write %s://%s", origin, u.Scheme, strings.TrimSuffix(withoutPort(u.Host, u.Scheme), ":"))
 	}
 	return nil
 }

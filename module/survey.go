@@ -30,6 +30,10 @@ type position struct {
 	// routes lead to the gate, the outermost first, its own last. Of several
 	// named routes Caddy does not say which it is loading: theirs lack that one.
 	routes []*caddyhttp.Route
+
+	// before are the routes that requests pass on the way there, by the list that
+	// they stand in.
+	before []caddyhttp.RouteList
 }
 
 // positionOf finds where the gate stands that ctx provisions. There is no later
@@ -42,18 +46,19 @@ func positionOf(ctx caddy.Context) position {
 		return position{}
 	}
 	p := position{server: server, site: loading(server.Routes)}
-	p.pass(p.site)
+	p.pass(server.Routes)
 	for _, module := range ctx.Modules() {
 		if inner, ok := module.(*caddyhttp.Subroute); ok {
-			p.pass(loading(inner.Routes))
+			p.pass(inner.Routes)
 		}
 	}
 	return p
 }
 
-func (p *position) pass(route *caddyhttp.Route) {
-	if route != nil {
-		p.routes = append(p.routes, route)
+func (p *position) pass(routes caddyhttp.RouteList) {
+	if i := loadingAt(routes); i >= 0 {
+		p.routes = append(p.routes, &routes[i])
+		p.before = append(p.before, routes[:i])
 	}
 }
 
@@ -61,18 +66,22 @@ func (p *position) pass(route *caddyhttp.Route) {
 // routes of a list in turn, all matchers before the first handler, and clears a
 // route's HandlersRaw once its handlers are there.
 func loading(routes caddyhttp.RouteList) *caddyhttp.Route {
-	i := slices.IndexFunc(routes, func(r caddyhttp.Route) bool { return len(r.HandlersRaw) > 0 })
+	i := loadingAt(routes)
 	if i < 0 {
 		return nil
 	}
 	return &routes[i]
 }
 
+func loadingAt(routes caddyhttp.RouteList) int {
+	return slices.IndexFunc(routes, func(r caddyhttp.Route) bool { return len(r.HandlersRaw) > 0 })
+}
+
 // settle refuses a gate that stands where it can't do its work, and counts it
 // in.
 func (a *App) settle(g *Gate, at position) error {
 	g.at = at
-	if err := errors.Join(at.checkErrors(), at.checkReach(g.settings.Pages.Path), a.checkSingle(at)); err != nil {
+	if err := errors.Join(at.checkErrors(), at.checkFront(), at.checkReach(g.settings.Pages.Path), a.checkSingle(at)); err != nil {
 		return err
 	}
 	if g.codes != nil && len(g.origins) == 0 && !at.isNamed() {

@@ -41,7 +41,8 @@ func ParseEmail(s string) (Email, error) {
 }
 
 // ParseDomain makes the canonical form of a mail domain: IDNA to ASCII, lower
-// case, at least two labels.
+// case, at least two labels. What ends in a number is none (RFC 3696 section 2):
+// some mail servers take 10.0.0.1 for a machine, and would carry our mail to it.
 func ParseDomain(s string) (string, error) {
 	if !utf8.ValidString(s) {
 		return "", ErrEmail
@@ -52,10 +53,17 @@ func ParseDomain(s string) (string, error) {
 		}
 	}
 	domain, err := idna.Lookup.ToASCII(s)
-	if err != nil || !strings.Contains(domain, ".") || !isDotAtom(domain) {
+	if err != nil || !strings.Contains(domain, ".") || !isDotAtom(domain) || endsInNumber(domain) {
 		return "", ErrEmail
 	}
 	return lowerASCII(domain), nil
+}
+
+// endsInNumber reports whether the last label is digits alone, or begins with one
+// as hexadecimal numbers do.
+func endsInNumber(domain string) bool {
+	last := strings.ToLower(domain[strings.LastIndexByte(domain, '.')+1:])
+	return strings.HasPrefix(last, "0x") || strings.Trim(last, "0123456789") == ""
 }
 
 // Domain is the part after the @.

@@ -124,6 +124,7 @@ func TestParseEmail(t *testing.T) {
 		`"a b"@c.de`, "Ada <a@b.de>", "a@b.de>", "a@[127.0.0.1]", "a@b..de", ".a@b.de", "a.@b.de", "a..b@c.de",
 		"a@b.de\r\nBcc: x@y.z", "a\x00@b.de", "a@b.de\x00", "ada@example.com.", "\u212a@example.com", "\u0131@example.com",
 		"a\uff20b.de", "a@b\uff0ede\n", "a@-b.de", "a;b@c.de", "a:b@c.de", "(c)a@b.de", "a%40b@c@d.de", "0@0.\x8e", "a@.com",
+		"a@127.0.0.1", "a@10.1", "a@b.0x7f", "a@b.0X", "a@①②⑦.⓪.⓪.①", "a@١٢٧.٠.٠.١", "a@example.7",
 	} {
 		if got, err := identity.ParseEmail(bad); err == nil {
 			t.Errorf("%q is taken as %q", bad, got)

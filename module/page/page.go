@@ -358,7 +358,14 @@ func (v *view) write(w http.ResponseWriter, r *http.Request, status int) {
 	if v.byBrowser {
 		h.Add("Vary", "Accept-Language")
 	}
-	send(w, r, status, contentType, page.Bytes())
+	send(w, r, status, contentType, unbraced(page.Bytes()))
+}
+
+// unbraced is a page that is no template: an operator may have Caddy run all that
+// a site answers as one, and a page shows what strangers wrote. To a browser it
+// is the same.
+func unbraced(page []byte) []byte {
+	return bytes.ReplaceAll(page, []byte("{{"), []byte("&#123;&#123;"))
 }
 
 // tell says which file of templates failed, to whom it may concern.

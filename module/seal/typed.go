@@ -31,7 +31,7 @@ func (s *Signer) Verify(typ, token string) error {
 		return ErrSeal
 	}
 	signature, err := base64.RawURLEncoding.Strict().DecodeString(token[end+1:])
-	if err != nil {
+	if err != nil || len(signature) != 64 { // the decoder skips line ends
 		return ErrSeal
 	}
 	digest := sha256.Sum256([]byte(token[:end]))

@@ -42,7 +42,12 @@ func TestTokenIsOfItsTypeAlone(t *testing.T) {
 	if other.Verify("at+jwt", made) == nil {
 		t.Error("another's key verifies it")
 	}
-	for _, bad := range []string{"", ".", "..", made + ".", "." + made, made[1:], made[:len(made)-1], strings.Replace(made, ".", "..", 1)} {
+	unsigned := made[:strings.LastIndexByte(made, '.')+1]
+	for _, bad := range []string{
+		"", ".", "..", made + ".", "." + made, made[1:], made[:len(made)-1], strings.Replace(made, ".", "..", 1),
+		// As long as a signature, and next to nothing once its line ends are skipped.
+		unsigned + strings.Repeat("\n", 86), unsigned + "AAAA" + strings.Repeat("\r", 82), unsigned + strings.Repeat("A", 60) + strings.Repeat("\n", 26),
+	} {
 		if err := signer.Verify("at+jwt", bad); !errors.Is(err, seal.ErrSeal) {
 			t.Errorf("%.30q…: %v", bad, err)
 		}

@@ -108,19 +108,22 @@ func New(store guest.Store, ring *seal.Ring, now func() time.Time) *Attempts {
 	return &Attempts{store: store, ring: ring, now: now}
 }
 
-// Begin makes an attempt and the cookie to set for it. scope is the host it
-// must come back on; base is the prefix of the cookie's name; pending are the
-// attempts this browser has open: drop names those to delete, the oldest
-// first, to stay within the bounds.
+// Begin makes an attempt and the cookie to set for it. site is the origin that
+// it must come back on: of sites that share a browser's cookies, below one
+// domain or at several ports, each has providers of its own, and who runs one of
+// them knows the state and the challenge that another of the same name must not
+// take. base is the prefix of the cookie's name; pending are the attempts this
+// browser has open: drop names those to delete, the oldest first, to stay within
+// the bounds.
 //
 // An address to return to that does not fit into a cookie is cut to its path,
 // or to "/".
-func (a *Attempts) Begin(base, scope string, attempt Attempt, pending []Cookie) (begun *Attempt, set Cookie, drop []string, err error) {
+func (a *Attempts) Begin(base, site string, attempt Attempt, pending []Cookie) (begun *Attempt, set Cookie, drop []string, err error) {
 	attempt.begun = a.now().Truncate(time.Second)
 	rand.Read(attempt.secret[:])
 	a.derive(&attempt)
 	attempt.cookie = cookieName(base, &attempt)
-	sealed, err := a.seal(scope, &attempt)
+	sealed, err := a.seal(site, &attempt)
 	if err != nil {
 		return nil, Cookie{}, nil, err
 	}
@@ -129,9 +132,9 @@ func (a *Attempts) Begin(base, scope string, attempt Attempt, pending []Cookie) 
 }
 
 // seal makes the cookie's value, and Return shorter until it fits.
-func (a *Attempts) seal(scope string, attempt *Attempt) (string, error) {
+func (a *Attempts) seal(site string, attempt *Attempt) (string, error) {
 	for {
-		sealed, err := a.ring.Seal(purpose(scope), attempt.encode())
+		sealed, err := a.ring.Seal(purpose(site), attempt.encode())
 		if err != nil || len(sealed)+len(attempt.cookie) <= maxCookies {
 			return sealed, err
 		}
@@ -162,16 +165,16 @@ func surplus(pending []Cookie, set Cookie) (drop []string) {
 	return drop
 }
 
-// Resume finds the attempt of a state among the browser's cookies. It does not
-// spend it. With ErrUnknown it may return the attempt, to be spent all the
+// Resume finds the attempt of a state among the browser's cookies, for what was
+// begun at this site. It does not spend it. With ErrUnknown it may return the attempt, to be spent all the
 // same.
-func (a *Attempts) Resume(base, scope, provider, state string, pending []Cookie) (*Attempt, error) {
+func (a *Attempts) Resume(base, site, provider, state string, pending []Cookie) (*Attempt, error) {
 	id, ours := a.identify(state)
 	if !ours {
 		return nil, ErrUnknown
 	}
 	for _, c := range pending[:min(len(pending), 2*maxPending)] {
-		attempt, err := a.open(scope, c)
+		attempt, err := a.open(site, c)
 		if err != nil || c.Name != cookieName(base, attempt) || !hmac.Equal(attempt.id(), id) {
 			continue
 		}
@@ -186,8 +189,8 @@ func (a *Attempts) Resume(base, scope, provider, state string, pending []Cookie)
 
 // Open reads a cookie of an attempt that may still be resumed, or returns
 // ErrUnknown.
-func (a *Attempts) Open(base, scope string, c Cookie) (*Attempt, error) {
-	attempt, err := a.open(scope, c)
+func (a *Attempts) Open(base, site string, c Cookie) (*Attempt, error) {
+	attempt, err := a.open(site, c)
 	if err != nil || c.Name != cookieName(base, attempt) {
 		return nil, ErrUnknown
 	}
@@ -209,9 +212,11 @@ func (a *Attempts) Ours(state string) bool {
 	return ours
 }
 
+// identify reads a state in its one spelling: the decoder skips line ends, which
+// the length tells.
 func (a *Attempts) identify(state string) (id []byte, ours bool) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(state)
-	if err != nil || len(raw) != 32 {
+	if err != nil || len(raw) != 32 || len(state) != base64.RawURLEncoding.EncodedLen(32) {
 		return nil, false
 	}
 	return raw[:16], a.ring.Tagged("state", string(raw[:16]), raw[16:])
@@ -270,7 +275,7 @@ func cookieName(base string, attempt *Attempt) string {
 	return fmt.Sprintf("%s-%08x%s", base, uint32(attempt.begun.Unix()), hex.EncodeToString(id[16:20]))
 }
 
-func purpose(scope string) string { return "attempt\x00" + scope }
+func purpose(site string) string { return "attempt\x00" + site }
 
 // encode is version, flags, purpose, begun, secret, and, each after its length,
 // provider and user; the rest is where to return.
@@ -296,8 +301,8 @@ const encoding = 3
 
 const fixed = 3 + 8 + 32
 
-func (a *Attempts) open(scope string, c Cookie) (*Attempt, error) {
-	raw, err := a.ring.Open(purpose(scope), c.Value)
+func (a *Attempts) open(site string, c Cookie) (*Attempt, error) {
+	raw, err := a.ring.Open(purpose(site), c.Value)
 	if err != nil {
 		return nil, err
 	}

@@ -98,6 +98,7 @@ func TestForeignStatesAreUnknown(t *testing.T) {
 	for what, state := range map[string]string{
 		"none": "", "short": begun.State[:42], "long": begun.State + "A", "flipped": base64.RawURLEncoding.EncodeToString(raw),
 		"of another browser": strangers.State, "of another server": others.State, "no base64": strings.Repeat("!", 43),
+		"with a line end behind": begun.State + "\r\n", "with one within": begun.State[:20] + "\n" + begun.State[20:], "padded": begun.State + "=",
 	} {
 		if _, err := w.attempts.Resume(base, host, "corp", state, cookies); !errors.Is(err, signin.ErrUnknown) {
 			t.Errorf("%s: %v", what, err)

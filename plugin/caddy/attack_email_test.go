@@ -844,8 +844,8 @@ func TestApprovedIsCollectedOnceAndByWhoAsked(t *testing.T) {
 }
 
 // Whoever was told that a mail is on its way gets one, also where the config
-// they asked goes while they ask: a reload does not wait for requests, but
-// module/post.go close takes the queue from them, and the log says queue_full.
+// they asked goes while they ask: what waits is still sent, and a request that a
+// reload overtook has a queue of its own (module/post.go).
 func TestAsksDuringReloadsAreMailed(t *testing.T) {
 	s := playMail(t, relayed)
 	stop, asked := make(chan struct{}), make(chan int)
