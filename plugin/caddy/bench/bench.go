@@ -10,12 +10,17 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 )
 
-// alive is how much each proxy is made to hold. With Go's default it then
-// collects after as much garbage again.
-const alive = 32 << 20
+const (
+	// alive is how much each proxy is made to hold, or what one of them holds and
+	// spare, where that is more. With Go's default it then collects after as much
+	// garbage again.
+	alive = 32 << 20
+	spare = 8 << 20
+)
 
 // bench is one run of the benchmark.
 type bench struct {
@@ -28,6 +33,7 @@ type bench struct {
 
 	app, load          *process
 	plain, floor, gate *proxy
+	further            []*proxy // a part's own
 	results            *results
 }
 
@@ -40,6 +46,7 @@ type arm struct {
 	// forwards says whether the app sees each request; else none.
 	forwards bool
 	expect   expectation
+	streams  streaming
 }
 
 // turn is what one arm did in one round.
@@ -52,10 +59,14 @@ type turn struct {
 	Allocated   float64 `json:"bytes_per_request"`
 	Allocations float64 `json:"allocations_per_request"`
 	Requests    int64   `json:"requests"`
-	fault       string
+	// Asked is how often the store was asked within a request's work, where it
+	// counts; Signed how many requests came with a new assertion.
+	Asked  float64 `json:"store_asked_per_request"`
+	Signed float64 `json:"assertions_signed_per_request"`
+	fault  string
 }
 
-// measure runs everything, one thing after the other.
+// measure runs what was asked for, one part after the other.
 func measure(s settings) (_ *results, err error) {
 	b := &bench{settings: s, results: newResults(s)}
 	if b.dir, err = os.MkdirTemp("", "caddy-login-bench-"); err != nil {
@@ -65,17 +76,11 @@ func measure(s settings) (_ *results, err error) {
 		b.stop()
 		err = errors.Join(err, os.RemoveAll(b.dir))
 	}()
-	for _, part := range []func() error{b.prepare, b.allCores, b.oneCore, b.measureLogIns, b.measureFlood, b.measureMultitude} {
-		if err := part(); err != nil {
-			return nil, err
-		}
-	}
-	if b.results.SignIns, err = measureSignIns(filepath.Join(b.dir, "signins"), s); err != nil {
+	if err := b.prepare(); err != nil {
 		return nil, err
 	}
-	b.results.Gate, err = measureGate(s.benchtime)
-	if err != nil {
-		b.results.fault("the gate alone", err.Error())
+	for _, p := range parts {
+		b.take(p)
 	}
 	b.results.judge()
 	return b.results, nil
@@ -101,6 +106,15 @@ func (b *bench) prepare() error {
 }
 
 func (b *bench) siteOf(port int) string { return fmt.Sprintf("localhost:%d", port) }
+
+// measureSignedIn has everybody ask who has signed in, with the proxies on all
+// cores and on one.
+func (b *bench) measureSignedIn() error {
+	if err := b.allCores(); err != nil {
+		return err
+	}
+	return b.oneCore()
+}
 
 // allCores weighs the proxies, signs the visitors in, and measures with
 // nothing held to any processor.
@@ -169,40 +183,50 @@ func (b *bench) startGate(on mask) (err error) {
 	return err
 }
 
-func (b *bench) startFloor(on mask) error {
-	sessions, err := sessionsFile(b.visitors)
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(b.dir, "sessions.json")
-	if err := os.WriteFile(path, sessions, 0o600); err != nil {
-		return fmt.Errorf("writing the floor's sessions: %w", err)
-	}
-	b.floor, err = b.startProxy(launch{name: "floor", on: on, port: b.ports.floor, caddyfile: floorSite,
-		env: []string{"SESSIONS=" + path}})
+func (b *bench) startFloor(on mask) (err error) {
+	b.floor, err = b.startFloorOf("floor", b.visitors, on, b.ports.floor)
 	return err
+}
+
+// startFloorOf starts a floor that knows these visitors.
+func (b *bench) startFloorOf(name string, visitors []visitor, on mask, port int) (*proxy, error) {
+	sessions, err := sessionsFile(visitors)
+	if err != nil {
+		return nil, err
+	}
+	path := filepath.Join(b.dir, name+".json")
+	if err := os.WriteFile(path, sessions, 0o600); err != nil {
+		return nil, fmt.Errorf("writing the floor's sessions: %w", err)
+	}
+	return b.startFurther(launch{name: name, on: on, port: port, caddyfile: floorSite, env: []string{"SESSIONS=" + path}})
 }
 
 // stop ends all processes. It may be called twice.
 func (b *bench) stop() {
-	for _, p := range []*proxy{b.plain, b.floor, b.gate} {
+	for _, p := range append(b.further, b.plain, b.gate) {
 		if p != nil {
 			p.stop()
 		}
 	}
 	b.app.stop()
 	b.load.stop()
-	b.plain, b.floor, b.gate, b.app, b.load = nil, nil, nil, nil, nil
+	b.plain, b.floor, b.gate, b.app, b.load, b.further = nil, nil, nil, nil, nil, nil
 }
 
+// signInAll signs the visitors in at the gate, whose store keeps them for all parts.
 func (b *bench) signInAll() error {
+	if len(b.visitors) > 0 {
+		return nil
+	}
+	var all []visitor
 	for i := range b.conns {
 		v, err := signIn(b.siteOf(b.ports.gate), i)
 		if err != nil {
 			return fmt.Errorf("signing visitor %d in: %w", i, err)
 		}
-		b.visitors = append(b.visitors, v)
+		all = append(all, v)
 	}
+	b.visitors = all
 	return nil
 }
 
@@ -216,22 +240,27 @@ const (
 	armYours       = "yours"
 )
 
-func (b *bench) arms() []*arm {
-	var told expectation
+// told is what the app must be told of the visitors.
+func (b *bench) told() expectation {
+	told := expectation{Cookie: theme}
 	for _, v := range b.visitors {
 		told.Headers = append(told.Headers, v.headers)
 	}
-	told.Cookie = theme
+	return told
+}
+
+func (b *bench) arms() []*arm {
+	told := b.told()
 	redirect := b.siteOf(b.ports.redirect)
 	arms := []*arm{
-		{armPlain, b.plain, 0, b.page(b.plain.address, ""), true, expectation{}},
-		{armFloor, b.floor, 0, b.page(b.floor.address, ""), true, told},
-		{armGate, b.gate, 0, b.page(b.gate.address, ""), true, told},
-		{armRedirect, b.plain, 0, b.redirect(redirect), false, expectation{}},
-		{armAskedToSign, b.gate, 0, b.redirect(b.gate.address), false, expectation{}},
+		{name: armPlain, proxy: b.plain, order: b.page(b.plain.address, ""), forwards: true},
+		{name: armFloor, proxy: b.floor, order: b.page(b.floor.address, ""), forwards: true, expect: told},
+		{name: armGate, proxy: b.gate, order: b.page(b.gate.address, ""), forwards: true, expect: told},
+		{name: armRedirect, proxy: b.plain, order: b.redirect(redirect)},
+		{name: armAskedToSign, proxy: b.gate, order: b.redirect(b.gate.address)},
 	}
 	if b.url != "" {
-		arms = append(arms, &arm{armYours, nil, b.pid, b.page(trimScheme(b.url), b.cookie), true, expectation{Anything: true}})
+		arms = append(arms, &arm{name: armYours, pid: b.pid, order: b.page(trimScheme(b.url), b.cookie), forwards: true, expect: expectation{Anything: true}})
 	}
 	return arms
 }
@@ -248,12 +277,32 @@ func (b *bench) redirect(address string) order {
 func (b *bench) length() time.Duration { return time.Duration(b.seconds * float64(time.Second)) }
 
 // section measures all arms, round for round.
-func (b *bench) section(name string) (*section, error) {
-	arms := b.arms()
-	s := newSection(name, arms)
+func (b *bench) section(name string) (*section, error) { return b.compareArms(name, b.arms(), pairs) }
+
+// compareArms has all arms take their turns, round for round, and compares those
+// that are paired.
+func (b *bench) compareArms(name string, arms []*arm, paired []pair) (*section, error) {
 	if err := b.warmUp(arms); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	if err := b.evenOut(arms); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return b.takeTurns(name, arms, paired)
+}
+
+// compareAsTheyAre does so with proxies that collect when they like to.
+func (b *bench) compareAsTheyAre(name string, arms []*arm, paired []pair) (*section, error) {
+	if err := b.warmUp(arms); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return b.takeTurns(name, arms, paired)
+}
+
+// takeTurns has each arm take a turn in each round, in any order.
+func (b *bench) takeTurns(name string, arms []*arm, paired []pair) (*section, error) {
+	s := newSection(name, arms)
+	s.pairs = paired
 	for range b.rounds {
 		turns := make(map[string]*turn)
 		for _, i := range rand.Perm(len(arms)) {
@@ -272,19 +321,42 @@ func (b *bench) section(name string) (*section, error) {
 	return s, nil
 }
 
-// warmUp has every arm's pools filled, and then collect at one rate.
+// warmUp has every arm's pools filled.
 func (b *bench) warmUp(arms []*arm) error {
 	for _, a := range arms {
 		if _, err := b.turn(a); err != nil {
 			return fmt.Errorf("warming up %s: %w", a.name, err)
 		}
 	}
-	for _, p := range []*proxy{b.plain, b.floor, b.gate} {
-		if err := p.ask("/even", alive, nil); err != nil {
+	return nil
+}
+
+// evenOut has the arms' proxies collect at one rate.
+func (b *bench) evenOut(arms []*arm) error {
+	level := alive
+	for _, p := range proxiesOf(arms) {
+		var held int
+		if err := p.ask("/held", struct{}{}, &held); err != nil {
+			return err
+		}
+		level = max(level, held+spare)
+	}
+	for _, p := range proxiesOf(arms) {
+		if err := p.ask("/even", level, nil); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// proxiesOf are ours, each once.
+func proxiesOf(arms []*arm) (all []*proxy) {
+	for _, a := range arms {
+		if a.proxy != nil && !slices.Contains(all, a.proxy) {
+			all = append(all, a.proxy)
+		}
+	}
+	return all
 }
 
 // turn is one arm's turn, with the account of all who took part in it.
@@ -299,10 +371,12 @@ func (b *bench) turnBeside(a *arm, beside func() error) (*turn, error) {
 	var at seen
 	err := cmp.Or(
 		b.app.ask("/begin", a.expect, nil),
+		b.open(a),
 		a.usage(&before),
-		b.run(a.order, &out, beside),
+		b.run(a, &out, beside),
 		a.usage(&after),
 		b.app.ask("/end", struct{}{}, &at),
+		b.close(a),
 	)
 	if err != nil {
 		return nil, err
@@ -313,14 +387,15 @@ func (b *bench) turnBeside(a *arm, beside func() error) (*turn, error) {
 		PerSecond: n / out.Took.Seconds(), P50: microseconds(out.P50), P99: microseconds(out.P99),
 		CPU: microseconds(used.CPU) / n, Collections: 1000 * float64(used.Collections) / n,
 		Allocated: float64(used.Allocated) / n, Allocations: float64(used.Allocations) / n,
+		Asked: float64(used.Store[views]) / n, Signed: float64(at.Signed) / n,
 		Requests: out.Answers, fault: a.fault(out, at),
 	}, nil
 }
 
-func (b *bench) run(o order, out *outcome, beside func() error) error {
+func (b *bench) run(a *arm, out *outcome, beside func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- beside() }()
-	err := b.load.ask("/run", o, out)
+	err := b.load.ask(a.streams.path(), a.order, out)
 	return errors.Join(err, <-done)
 }
 
@@ -345,6 +420,8 @@ func (a *arm) fault(out outcome, at seen) string {
 		return fmt.Sprintf("%d of %d answers were wrong, first: %s", out.Wrong, out.Answers, out.First)
 	case at.Requests != want:
 		return fmt.Sprintf("the app saw %d requests of %d", at.Requests, want)
+	case at.Opened != a.opened(out):
+		return fmt.Sprintf("the app saw %d streams open, not %d", at.Opened, a.opened(out))
 	case at.Wrong > 0:
 		return fmt.Sprintf("the app was told wrong things in %d requests of %d, first: %s", at.Wrong, want, at.First)
 	}

@@ -25,14 +25,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestBenchRuns runs all of it but the multitude, for moments: so that it can't rot
-// unseen.
+// TestBenchRuns runs all of it but the multitude and the stored sessions, for
+// moments: so that it can't rot unseen.
 func TestBenchRuns(t *testing.T) {
-	s, err := readSettings([]string{"-rounds", "1", "-seconds", "0.1", "-conns", "2", "-flood", "300", "-people", "0"})
+	s, err := readSettings([]string{"-rounds", "1", "-seconds", "0.1", "-conns", "2", "-flood", "300", "-people", "0",
+		"-visitors", "20", "-sessions", "0"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.idle, s.benchtime = 0, "100x"
+	s.idle, s.benchtime, s.crowds = 0, "100x", t.TempDir()
 	r, err := measure(s)
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +45,7 @@ func TestBenchRuns(t *testing.T) {
 	if err := r.print(&table); err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(table.String(), "not measured") || len(r.Targets) != 17 {
+	if strings.Contains(table.String(), "not measured") || len(r.Targets) != 27 {
 		t.Errorf("something was not measured:\n%s", table.String())
 	}
 	if _, err := json.Marshal(r); err != nil {
@@ -53,7 +54,7 @@ func TestBenchRuns(t *testing.T) {
 }
 
 func TestRoundWithAWrongHeaderDoesNotCount(t *testing.T) {
-	a := &app{}
+	a := newApp()
 	told := []map[string]string{{"Remote-User": "u0"}, {"Remote-User": "u1"}}
 	for name, c := range map[string]struct {
 		expect expectation
@@ -100,6 +101,7 @@ func TestRoundCountsOnlyWhatTheAppSaw(t *testing.T) {
 		"a wrong answer":        {true, outcome{Answers: 10, Wrong: 1}, seen{Requests: 10}, false},
 		"redirected":            {false, outcome{Answers: 10}, seen{}, true},
 		"redirected, yet there": {false, outcome{Answers: 10}, seen{Requests: 1}, false},
+		"a stream nobody has":   {true, outcome{Answers: 10}, seen{Requests: 10, Opened: 1}, false},
 	} {
 		a := &arm{forwards: c.forwards}
 		if fault := a.fault(c.out, c.at); (fault == "") != c.right {
@@ -122,7 +124,7 @@ func TestGeneratorNoticesWrongAnswers(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(answer))
 	defer server.Close()
 	for path, right := range map[string]bool{"/": true, "/missing": false, "/short": false} {
-		out, err := run(order{
+		out, err := new(generator).run(order{
 			Address:  server.Listener.Addr().String(),
 			Requests: [][]byte{[]byte("GET " + path + " HTTP/1.1\r\nHost: a\r\n\r\n")},
 			Duration: 50 * time.Millisecond, Status: "HTTP/1.1 200 ", Length: len(body),
@@ -140,14 +142,15 @@ func TestRatiosAreOfOneRound(t *testing.T) {
 	s.add(map[string]*turn{armGate: {CPU: 30}, armPlain: {CPU: 10}})
 	s.add(map[string]*turn{armGate: {CPU: 400}, armPlain: {CPU: 100}})
 	s.compare()
-	if len(s.Ratios) != 1 || s.Ratios[0].CPU != (spread{3, 2, 4}) {
+	if len(s.Ratios) != 1 || s.Ratios[0].CPU != (spread{Median: 3, Low: 2, High: 4}) {
 		t.Errorf("%+v", s.Ratios)
 	}
 }
 
 func TestWrongFlagsAreRefused(t *testing.T) {
 	for _, args := range [][]string{
-		{"now"}, {"-rounds", "0"}, {"-seconds", "0"}, {"-conns", "151"}, {"-flood", "0"}, {"-people", "10"}, {"-url", "http://a"}, {"-url", "https://a", "-app", "b:1", "-cookie", "c=d"},
+		{"now"}, {"-rounds", "0"}, {"-seconds", "0"}, {"-conns", "151"}, {"-flood", "0"}, {"-people", "10"}, {"-only", "signed-in,nothing"},
+		{"-visitors", "31"}, {"-visitors", "20001"}, {"-sessions", "499999"}, {"-url", "http://a"}, {"-url", "https://a", "-app", "b:1", "-cookie", "c=d"},
 	} {
 		if err := execute(args, io.Discard); err == nil {
 			t.Errorf("%q was taken", args)
@@ -158,7 +161,7 @@ func TestWrongFlagsAreRefused(t *testing.T) {
 func TestBenchmarksAreRead(t *testing.T) {
 	got := readBenchmarks("goos: linux\nBenchmarkGate/SignedIn-2 \t 1 \t 1000 ns/op\t 352 B/op\t 1 allocs/op\n" +
 		"BenchmarkGate/SignedIn-2 \t 1 \t 3000 ns/op\t 352 B/op\t 1 allocs/op\nPASS\n")
-	want := goBenchmark{Name: "SignedIn", Microseconds: spread{2, 1, 3}, Bytes: 352, Allocations: 1}
+	want := goBenchmark{Name: "SignedIn", Microseconds: spread{Median: 2, Low: 1, High: 3}, Bytes: 352, Allocations: 1}
 	if len(got) != 1 || got[0] != want {
 		t.Errorf("%+v", got)
 	}

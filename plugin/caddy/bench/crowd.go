@@ -20,7 +20,8 @@ import (
 )
 
 // crowd is a store full of people: each a user with one account, and some of
-// them signed in. All was written by what the house itself writes with.
+// them signed in, or all of them, in as many browsers each as there are sessions
+// to a person. All was written by what the house itself writes with.
 type crowd struct {
 	People   int `json:"people"`
 	Sessions int `json:"sessions"`
@@ -54,8 +55,8 @@ const (
 	// crowdIssuer is where a crowd has its accounts, wherever it is served: the
 	// same in each run, since it is part of what an account is known by.
 	crowdIssuer = "https://crowd.example"
-	// maxKnown bounds those whom we know, and is how many there are in the store
-	// that a crowd is compared with.
+	// maxKnown bounds those whom we know of very many people, and is how many there
+	// are in the store that they are compared with.
 	maxKnown = 1000
 	// signedInOf is how many people there are to one who is signed in.
 	signedInOf = 5
@@ -67,13 +68,14 @@ const (
 	crowdStays = 10 * 365 * 24 * time.Hour
 )
 
-// crowdIn is the crowd of so many in a directory for crowds, of which so many
-// are signed in. It is made where there is none.
-func crowdIn(dir string, people, sessions int) (*crowd, error) {
-	place := filepath.Join(dir, fmt.Sprintf("caddy-login-bench-%s-%d-%d", crowdFormat, people, sessions))
+// crowdIn is the crowd of so many people in a directory for crowds, with so many
+// sessions, of at most known of which we have the cookie. It is made where there
+// is none.
+func crowdIn(dir string, people, sessions, known int) (*crowd, error) {
+	place := filepath.Join(dir, fmt.Sprintf("caddy-login-bench-%s-%d-%d-%d", crowdFormat, people, sessions, known))
 	text, err := os.ReadFile(filepath.Join(place, "crowd.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return makeCrowd(place, people, sessions)
+		return makeCrowd(place, &crowd{People: people, Sessions: sessions}, known)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading who is in the crowd: %w", err)
@@ -86,16 +88,17 @@ func crowdIn(dir string, people, sessions int) (*crowd, error) {
 }
 
 // makeCrowd makes one beside its place, and moves it there once it is whole.
-func makeCrowd(place string, people, sessions int) (_ *crowd, err error) {
+func makeCrowd(place string, c *crowd, known int) (_ *crowd, err error) {
 	making, err := os.MkdirTemp(filepath.Dir(place), "caddy-login-bench-making-")
 	if err != nil {
 		return nil, fmt.Errorf("making a directory for people: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(making)) }()
 	began := time.Now()
-	c := &crowd{People: people, Sessions: sessions, made: true, store: filepath.Join(making, "store")}
+	c.made, c.store = true, filepath.Join(making, "store")
+	c.Known = make([]acquaintance, min(c.signedIn(), known))
 	if err := c.make(); err != nil {
-		return nil, fmt.Errorf("making %d people: %w", people, err)
+		return nil, fmt.Errorf("making %d people: %w", c.People, err)
 	}
 	c.Took = time.Since(began).Seconds()
 	if c.Disk, err = lengthOfFiles(c.store); err != nil {
@@ -122,7 +125,6 @@ func (c *crowd) make() error {
 	if err := e.store.Close(); err != nil {
 		return err
 	}
-	c.Known = make([]acquaintance, min(c.Sessions, maxKnown))
 	if err := fillStore(c.store, func(db *badgerdb.DB) error { return c.fill(db, e) }); err != nil {
 		return err
 	}
@@ -185,15 +187,21 @@ func (c *crowd) check() (err error) {
 	return nil
 }
 
+// browsers is in how many each is signed in who is, and signedIn how many are.
+func (c *crowd) browsers() int { return max(1, c.Sessions/c.People) }
+
+func (c *crowd) signedIn() int { return c.Sessions / c.browsers() }
+
 // isSignedIn and known choose evenly: the first of each so many.
-func (c *crowd) isSignedIn(n int) bool { return n%(c.People/c.Sessions) == 0 }
+func (c *crowd) isSignedIn(n int) bool { return n%(c.People/c.signedIn()) == 0 }
 
 func (c *crowd) known(n int) (at int, known bool) {
-	apart := c.People / c.Sessions * (c.Sessions / len(c.Known))
+	apart := c.People / c.signedIn() * (c.signedIn() / len(c.Known))
 	return n / apart, n%apart == 0 && n/apart < len(c.Known)
 }
 
-// admit writes person n, and, if they are signed in, their session.
+// admit writes person n, and, if they are signed in, their sessions, of which it
+// returns the first.
 func (c *crowd) admit(tx guest.Tx, e *entrance, n int) (a acquaintance, err error) {
 	a.Subject = fmt.Sprintf("crowd-%d", n)
 	arrival := arrivalOf(crowdIssuer, a.Subject, string(a.email()))
@@ -202,15 +210,19 @@ func (c *crowd) admit(tx guest.Tx, e *entrance, n int) (a acquaintance, err erro
 		a.ID = admitted.Person.User.ID
 		return a, err
 	}
-	ticket, err := e.sessions.Issue(crowdScope)
-	if err != nil {
-		return a, err
+	for range c.browsers() {
+		ticket, err := e.sessions.Issue(crowdScope)
+		if err != nil {
+			return a, err
+		}
+		begun, err := e.begin(tx, ticket, arrival, crowdStays)
+		if err != nil {
+			return a, err
+		}
+		if a.Cookie == "" {
+			a.ID, a.Cookie, a.Handle = begun.User, ticket.Cookie, begun.Handle
+		}
 	}
-	begun, err := e.begin(tx, ticket, arrival, crowdStays)
-	if err != nil {
-		return a, err
-	}
-	a.ID, a.Cookie, a.Handle = begun.User, ticket.Cookie, begun.Handle
 	return a, nil
 }
 

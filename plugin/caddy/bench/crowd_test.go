@@ -14,10 +14,10 @@ import (
 // What is laid down beside the house is what the house finds.
 func TestCrowdIsWhatTheHouseFinds(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := crowdIn(dir, 2000, 400); err != nil {
+	if _, err := crowdIn(dir, 2000, 400, maxKnown); err != nil {
 		t.Fatal(err)
 	}
-	c, err := crowdIn(dir, 2000, 400)
+	c, err := crowdIn(dir, 2000, 400, maxKnown)
 	if err != nil || c.made || len(c.Known) != 400 {
 		t.Fatalf("%d known, made again: %t (error: %v)", len(c.Known), c.made, err)
 	}
@@ -35,6 +35,28 @@ func TestCrowdIsWhatTheHouseFinds(t *testing.T) {
 			if err != nil || !l.right(a, f) {
 				t.Errorf("%s: of %s: %q (error: %v)", l.name, a.Subject, f.names, err)
 			}
+		}
+	}
+}
+
+// Somebody in five browsers has five sessions, and is one person.
+func TestCrowdComesInManyBrowsers(t *testing.T) {
+	c, err := crowdIn(t.TempDir(), 20, 100, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := openOurs(c.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.store.Close()
+	if users := everybody(t, e); users != 20 || len(c.Known) != 10 {
+		t.Errorf("%d users, %d known", users, len(c.Known))
+	}
+	for _, a := range c.Known {
+		sessions, err := e.sessions.OfUser(t.Context(), a.ID)
+		if err != nil || len(sessions) != 5 {
+			t.Errorf("%s has %d sessions (error: %v)", a.Subject, len(sessions), err)
 		}
 	}
 }
@@ -66,8 +88,8 @@ func everybody(t *testing.T, e *entrance) (users int) {
 }
 
 func TestKnownAreEvenlyOutOfAll(t *testing.T) {
-	for _, c := range []crowd{{People: 1_000_000, Sessions: 200_000}, {People: 2000, Sessions: 400}, {People: 7003, Sessions: 1400}, {People: 1000, Sessions: 1000}} {
-		c.Known = make([]acquaintance, min(c.Sessions, maxKnown))
+	for _, c := range []crowd{{People: 1_000_000, Sessions: 200_000}, {People: 2000, Sessions: 400}, {People: 7003, Sessions: 1400}, {People: 1000, Sessions: 1000}, {People: 4000, Sessions: 20_000}} {
+		c.Known = make([]acquaintance, min(c.signedIn(), maxKnown))
 		var at []int
 		last := 0
 		for n := range c.People {

@@ -1,8 +1,12 @@
-// Command bench measures what a sign-in in front of an app costs: our gate,
-// beside the same Caddy with nothing but reverse_proxy, and beside the floor,
-// the least that any gate with server-side sessions must do.
+// Command bench is the scoreboard of what a sign-in in front of an app costs: our
+// gate, beside the same Caddy with nothing but reverse_proxy, beside the floor, the
+// least that any gate with server-side sessions must do, and beside itself where
+// more people come, or are known.
 //
 //	go run ./plugin/caddy/bench
+//	go run ./plugin/caddy/bench -only signed-in,streams
+//
+// It ends in targets, each held or missed. One that is missed is no error.
 //
 // # What runs
 //
@@ -27,6 +31,47 @@
 // A round counts only if the app saw each of its requests, and in each the
 // headers it must see, and the generator each answer as it must be. One that
 // does not is named, and the program's exit status is 1.
+//
+// # One session and very many
+//
+// In the part "visitors" all connections share one session, or each request is
+// another's, of -visitors: with a gate and a floor of its own for the one and for
+// the many, so that what is kept at hand for many costs them alone. All sessions
+// were asked for before, and all requests are made beforehand. In another arm one
+// session alone is used at the gate of the many: beside it stands what it costs
+// that each request is another's, and beside the gate of one what it costs that the
+// others are at hand. The gates are compared twice: with garbage collected at one
+// rate, as below, and as Go does by itself, the less often the more is there.
+//
+// There the store counts what it is asked, and the app how many requests come with
+// another assertion than their visitor's last: so many were signed. Both must be
+// none. An assertion lives for minutes, and who was seen last is written down once
+// a minute: what that costs falls into single rounds, and shows in no median.
+//
+// Then come turns in which the gate's process notices whoever waits for a lock. It
+// is ours where our code holds it, or somebody whom our code called: what Caddy does
+// with a request that we have handed on is Caddy's.
+//
+// # The sign-in page
+//
+// It offers two providers and the way by email, and is compared with a page of the
+// same bytes and headers that a handler holds ready.
+//
+// # WebSockets
+//
+// A message has 100 bytes; each stream sends the next one when the last came back.
+// Streams are open before a turn begins and closed after its end. What it costs to
+// open one is a row of its own, with one message and the end.
+//
+// # Very many sessions
+//
+// Stores with those of the visitors alone, with a tenth of -sessions and with all of
+// them, of people with five browsers each, and an empty one, are opened, and
+// Caddies started on them, again and again. Those last started are weighed, and once
+// more when each visitor has come, beside Caddy without us that was asked as often.
+// Then the visitors come to each of them, in turns. The stores are kept for later
+// runs, as below: two million sessions take 5.3 GB, and a run as much again for its
+// copy.
 //
 // # Log-ins
 //
@@ -84,8 +129,9 @@
 //
 // How often Go collects depends on how much is alive. A store in the process
 // adds to that, and Caddy would then look cheaper with a gate than without. So
-// after a warm-up each proxy is given ballast until all hold the same 32 MB,
-// and with Go's default all collect after the same amount of garbage. Marking
+// after a warm-up each proxy is given ballast until all hold the same, 32 MB or
+// what the largest of them holds, and with Go's default all collect after the same
+// amount of garbage. Marking
 // what is really alive stays each proxy's own cost. The collections are
 // reported. Memory is weighed before, as an operator would find it.
 package main

@@ -162,8 +162,8 @@ func (f *flooded) arms(b *bench, plain string) {
 		visitors.Requests = append(visitors.Requests, fmt.Appendf(nil, chrome, pathOf(i), f.mail.address, theme+"; login="+c.cookie))
 		others.Requests = append(others.Requests, fmt.Appendf(nil, chrome, pathOf(i), plain, theme))
 	}
-	f.visitors = &arm{armGate, f.proxy, 0, visitors, true, told}
-	f.plain = &arm{armPlain, f.proxy, 0, others, true, expectation{Cookie: theme}}
+	f.visitors = &arm{name: armGate, proxy: f.proxy, order: visitors, forwards: true, expect: told}
+	f.plain = &arm{name: armPlain, proxy: f.proxy, order: others, forwards: true, expect: expectation{Cookie: theme}}
 }
 
 // floodAtOnce has all ask as fast as they are answered, and weighs what that
@@ -343,6 +343,9 @@ const (
 // judgeFlood: what a flood leaves is bounded, and the signed-in pay nothing.
 func (r *results) judgeFlood() {
 	f := r.Flood
+	if f == nil {
+		return
+	}
 	r.target("signed-in request, CPU, beside a flood of requests for codes : without", 1.05, f.Ratio)
 	r.target("heap that a flood leaves, MB", mostHeap, exactly(f.After.Alive-f.Before.Alive))
 	r.target("disk after a flood, MB", mostDisk, exactly(f.After.Disk))
@@ -350,6 +353,9 @@ func (r *results) judgeFlood() {
 
 func (r *results) printFlood(w io.Writer) {
 	f := r.Flood
+	if f == nil {
+		return
+	}
 	fmt.Fprintf(w, "\nA FLOOD OF %d REQUESTS FOR CODES, each from a network of its own\tbefore\tafter\n", f.Asks)
 	fmt.Fprintf(w, "  memory, MB resident\t%.1f\t%.1f\n", f.Before.Resident, f.After.Resident)
 	fmt.Fprintf(w, "  of it no file's\t%.1f\t%.1f\n", f.Before.Anonymous, f.After.Anonymous)

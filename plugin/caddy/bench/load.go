@@ -19,6 +19,11 @@ import (
 type order struct {
 	Address  string
 	Requests [][]byte
+	// Kept names requests that the generator was given before, in place of these,
+	// and Conns is how many connections share them: each sends its part of them,
+	// one after the other. Where there are fewer, several send the same.
+	Kept     string
+	Conns    int
 	Duration time.Duration
 	// Status and Length are those of a right answer, and Head is a piece of it.
 	Status, Head string
@@ -34,30 +39,94 @@ type outcome struct {
 }
 
 func loadControl() http.Handler {
+	g := &generator{kept: make(map[string][][]byte)}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/run", answers(run))
+	mux.HandleFunc("/run", answers(g.run))
+	mux.HandleFunc("/keep", answers(g.keep))
+	mux.HandleFunc("/open", answers(g.open))
+	mux.HandleFunc("/talk", answers(g.talk))
+	mux.HandleFunc("/close", answers(g.close))
+	mux.HandleFunc("/reopen", answers(g.reopen))
 	return mux
+}
+
+// generator is what the load generator holds from one order to the next. It has
+// one order at a time.
+type generator struct {
+	kept    map[string][][]byte
+	streams []*client // that are open
+}
+
+// requests are to be kept for orders, by a name.
+type requests struct {
+	Name     string
+	Requests [][]byte
+}
+
+func (g *generator) keep(r requests) (bool, error) {
+	g.kept[r.Name] = r.Requests
+	return true, nil
+}
+
+// of is what each connection of an order is to send.
+func (g *generator) of(o *order) ([][][]byte, error) {
+	all, conns := o.Requests, len(o.Requests)
+	if o.Kept != "" {
+		all, conns = g.kept[o.Kept], o.Conns
+	}
+	if conns < 1 || len(all) == 0 {
+		return nil, fmt.Errorf("%d requests for %d connections", len(all), conns)
+	}
+	parts := make([][][]byte, conns)
+	for i := range max(conns, len(all)) {
+		parts[i%conns] = append(parts[i%conns], all[i%len(all)])
+	}
+	return parts, nil
+}
+
+// connect opens the connections of an order.
+func (g *generator) connect(o *order) (clients []*client, err error) {
+	parts, err := g.of(o)
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range parts {
+		conn, err := net.Dial("tcp", o.Address)
+		if err != nil {
+			disconnect(clients)
+			return nil, fmt.Errorf("connecting: %w", err)
+		}
+		clients = append(clients, &client{order: o, requests: part, conn: conn, in: bufio.NewReaderSize(conn, 16<<10)})
+	}
+	return clients, nil
+}
+
+func disconnect(clients []*client) {
+	for _, c := range clients {
+		c.conn.Close()
+	}
 }
 
 // run carries out an order. It returns once every request that was sent has
 // been answered.
-func run(o order) (outcome, error) {
-	clients := make([]*client, len(o.Requests))
-	for i, request := range o.Requests {
-		conn, err := net.Dial("tcp", o.Address)
-		if err != nil {
-			return outcome{}, fmt.Errorf("connecting: %w", err)
-		}
-		defer conn.Close()
-		clients[i] = &client{order: &o, request: request, conn: conn, in: bufio.NewReaderSize(conn, 16<<10)}
+func (g *generator) run(o order) (outcome, error) {
+	clients, err := g.connect(&o)
+	if err != nil {
+		return outcome{}, err
 	}
-	var wg sync.WaitGroup
+	defer disconnect(clients)
+	return atWork(clients, o.Duration, (*client).ask), nil
+}
+
+// atWork has all clients do one thing again and again.
+func atWork(clients []*client, length time.Duration, do func(*client) error) outcome {
+	var all sync.WaitGroup
 	began := time.Now()
 	for _, c := range clients {
-		wg.Go(func() { c.work(began.Add(o.Duration)) })
+		all.Go(func() { c.work(began.Add(length), do) })
 	}
-	wg.Wait()
-	return sum(clients, time.Since(began)), nil
+	all.Wait()
+	return sum(clients, time.Since(began))
 }
 
 func sum(clients []*client, took time.Duration) outcome {
@@ -78,10 +147,11 @@ func sum(clients []*client, took time.Duration) outcome {
 	return result
 }
 
-// client is one visitor's connection.
+// client is one connection: a visitor's, or of visitors who take turns.
 type client struct {
 	*order
-	request   []byte
+	requests  [][]byte
+	sent      int
 	conn      net.Conn
 	in        *bufio.Reader
 	latencies []time.Duration
@@ -89,14 +159,14 @@ type client struct {
 	first     string
 }
 
-func (c *client) work(until time.Time) {
-	c.latencies = make([]time.Duration, 0, 1<<16)
+func (c *client) work(until time.Time, do func(*client) error) {
+	c.latencies, c.wrong, c.first = make([]time.Duration, 0, 1<<16), 0, ""
 	for now := time.Now(); now.Before(until); {
-		if _, err := c.conn.Write(c.request); err != nil {
-			c.complain(fmt.Errorf("sending: %w", err))
+		err := do(c)
+		if errors.Is(err, errNotSent) {
+			c.complain(err)
 			return
 		}
-		err := c.receive()
 		done := time.Now()
 		c.latencies = append(c.latencies, done.Sub(now))
 		if now = done; err == nil {
@@ -109,6 +179,23 @@ func (c *client) work(until time.Time) {
 	}
 }
 
+// ask sends the next request, and receives its answer.
+func (c *client) ask() error {
+	request := c.requests[c.sent%len(c.requests)]
+	c.sent++
+	if err := c.send(request); err != nil {
+		return err
+	}
+	return c.receive()
+}
+
+func (c *client) send(request []byte) error {
+	if _, err := c.conn.Write(request); err != nil {
+		return fmt.Errorf("%w: %w", errNotSent, err)
+	}
+	return nil
+}
+
 func (c *client) complain(err error) {
 	c.wrong++
 	if c.first == "" {
@@ -118,6 +205,7 @@ func (c *client) complain(err error) {
 
 var (
 	errUnexpected = errors.New("unexpected answer")
+	errNotSent    = errors.New("sending")
 	endOfHead     = []byte("\r\n\r\n")
 	lengthField   = []byte("\r\nContent-Length: ")
 )

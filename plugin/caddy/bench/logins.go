@@ -407,8 +407,23 @@ func (b *bench) writeLogInProfile(l *lobby) error {
 	}
 }
 
+func (r *results) judgeLogIns() {
+	if r.LogIns == nil {
+		return
+	}
+	for _, name := range []string{logInFirst, logInReturn, logInKeep, logInTLS} {
+		if name == logInTLS && !trustsOurRoots {
+			continue
+		}
+		r.target("CPU of one log-in, ms: "+name, 2, over(r.LogIns.turns(name), func(c *logInCost) float64 { return c.CPU }))
+	}
+}
+
 func (r *results) printLogIns(w io.Writer) {
 	l := r.LogIns
+	if l == nil {
+		return
+	}
 	fmt.Fprintf(w, "\nONE WHOLE LOG-IN, %d people a turn (%d by email), one after the other\tCPU ms\tto the provider\tback\tlanding\twall ms\tKB\tallocations\tGC/1000\n", l.People, l.ByMail)
 	for _, row := range l.Rows {
 		of := func(measure func(*logInCost) float64) float64 { return row.over(measure).Median }

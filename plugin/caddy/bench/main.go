@@ -31,8 +31,12 @@ type settings struct {
 	conns   int
 	flood   int
 	people  int
-	json    bool
-	profile string
+	// different is how many sessions are in use at once, and sessions how many
+	// there are in a store.
+	different, sessions int
+	chosen              []string // parts
+	json                bool
+	profile             string
 
 	loginProfile string
 
@@ -52,6 +56,9 @@ func readSettings(args []string) (settings, error) {
 	flags.IntVar(&s.conns, "conns", 32, "`number` of connections, each a visitor of its own")
 	flags.IntVar(&s.flood, "flood", 20_000, "`number` of requests for codes, at once, each from a network of its own")
 	flags.IntVar(&s.people, "people", 1_000_000, "`number` of people to be among, one in five signed in; 0 leaves that out")
+	flags.IntVar(&s.different, "visitors", 10_000, "`number` of different sessions that are in use at once")
+	flags.IntVar(&s.sessions, "sessions", 2_000_000, "`number` of sessions in a store, five to a person; 0 leaves that out")
+	only := flags.String("only", "", "measure these `parts` alone: "+strings.Join(partNames(), ","))
 	flags.BoolVar(&s.json, "json", false, "print JSON")
 	flags.StringVar(&s.profile, "profile", "", "also write a CPU profile of the gate's proxy to this `file`")
 	flags.StringVar(&s.loginProfile, "login-profile", "", "also write a CPU profile of our process while people sign in to this `file`")
@@ -59,10 +66,13 @@ func readSettings(args []string) (settings, error) {
 	flags.StringVar(&s.cookie, "cookie", "", "the session `cookie` of your own gate: name=value")
 	flags.IntVar(&s.pid, "pid", 0, "the process `id` of your own gate, for its CPU")
 	flags.StringVar(&s.app, "app", "", "`host:port` for the app to listen on (default: any free port)")
-	if err := flags.Parse(args); err != nil {
-		return s, err
+	err := flags.Parse(args)
+	if err == nil {
+		s.chosen, err = choose(*only)
 	}
 	switch {
+	case err != nil:
+		return s, err
 	case flags.NArg() > 0:
 		return s, fmt.Errorf("unknown argument %q", flags.Arg(0))
 	case s.rounds < 1 || s.seconds <= 0 || s.conns < 1 || s.conns > 150:
@@ -71,6 +81,10 @@ func readSettings(args []string) (settings, error) {
 		return s, errors.New("flood must be positive, at most 1,000,000")
 	case s.people != 0 && (s.people < leastPeople || s.people > 10_000_000):
 		return s, fmt.Errorf("people must be 0, or %d to 10,000,000", leastPeople)
+	case s.different < s.conns || s.different > mostVisitors:
+		return s, fmt.Errorf("visitors must be as many as conns, at most %d: more are not at hand", mostVisitors)
+	case s.sessions != 0 && (s.sessions < fewOf*perPerson*s.different || s.sessions > 20_000_000):
+		return s, fmt.Errorf("sessions must be 0, or %d times as many as visitors, at most 20,000,000", fewOf*perPerson)
 	case s.url != "" && (s.app == "" || s.cookie == "" || !strings.HasPrefix(s.url, "http://")):
 		return s, errors.New("-url (http://…) needs -app, which it is a proxy to, and -cookie")
 	}

@@ -31,7 +31,9 @@ func runCaddy() {
 func proxyControl() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/usage", answers(usageNow))
+	mux.HandleFunc("/held", answers(heldNow))
 	mux.HandleFunc("/even", answers(evenOut))
+	mux.HandleFunc("/locks", answers(locks))
 	mux.HandleFunc("/profile", answers(profile))
 	mux.HandleFunc("/letters", answers(letters.fetch))
 	mux.HandleFunc("/alive", answers(aliveNow))
@@ -82,16 +84,24 @@ func aliveNow(struct{}) (int64, error) {
 // ballast is alive and costs nothing to collect: it holds no pointers.
 var ballast []byte
 
-// evenOut has the process hold alive bytes, of which what it lacks is ballast.
-// GOGC counts stacks and globals as alive, too.
-func evenOut(alive int) (lacked int, err error) {
+// heldNow is what is alive after a collection, in bytes, as GOGC counts it:
+// with stacks and globals.
+func heldNow(struct{}) (held int, err error) {
 	runtime.GC()
-	read := readMetrics("/gc/heap/live:bytes", "/gc/scan/stack:bytes", "/gc/scan/globals:bytes")
-	lacked = alive - int(read[0]+read[1]+read[2])
-	if lacked < 0 {
-		return 0, fmt.Errorf("%d bytes are alive already, more than %d", alive-lacked, alive)
+	for _, n := range readMetrics("/gc/heap/live:bytes", "/gc/scan/stack:bytes", "/gc/scan/globals:bytes") {
+		held += int(n)
 	}
-	ballast = make([]byte, lacked)
+	return held, nil
+}
+
+// evenOut has the process hold alive bytes, of which what it lacks is ballast.
+func evenOut(alive int) (lacked int, err error) {
+	ballast = nil
+	held, err := heldNow(struct{}{})
+	if err != nil || held > alive {
+		return 0, errors.Join(err, fmt.Errorf("%d bytes are alive already, more than %d", held, alive))
+	}
+	ballast = make([]byte, alive-held)
 	runtime.GC()
 	return len(ballast), nil
 }
@@ -193,6 +203,15 @@ func (b *bench) startProxy(l launch) (*proxy, error) {
 		return nil, fmt.Errorf("starting %s: %w\n%s", l.name, err, text)
 	}
 	return started, nil
+}
+
+// startFurther starts a Caddy that ends with the part.
+func (b *bench) startFurther(l launch) (*proxy, error) {
+	p, err := b.startProxy(l)
+	if err == nil {
+		b.further = append(b.further, p)
+	}
+	return p, err
 }
 
 // proxyEnv is what the Caddyfiles need, and keeps Caddy in our directory.

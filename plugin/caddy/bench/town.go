@@ -60,7 +60,7 @@ type town struct {
 
 // settleTown makes a town of a crowd, which is not touched. Nothing is started.
 func (b *bench) settleTown(name string, people, sessions int) (*town, error) {
-	c, err := crowdIn(b.crowds, people, sessions)
+	c, err := crowdIn(b.crowds, people, sessions, maxKnown)
 	if err != nil {
 		return nil, err
 	}

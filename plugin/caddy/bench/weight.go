@@ -66,6 +66,9 @@ func (b *bench) startStock() (*process, error) {
 }
 
 func (r *results) printMemory(w io.Writer) {
+	if len(r.Memory) == 0 {
+		return
+	}
 	fmt.Fprintf(w, "\nIDLE MEMORY, MB\tresident\tof it no file's\n")
 	for _, name := range []string{weightStock, weightPlain, weightGate} {
 		fmt.Fprintf(w, "  %s\t%.1f\t%.1f\n", name, r.Memory[name].Resident, r.Memory[name].Anonymous)
