@@ -23,6 +23,9 @@ type assertion struct {
 	// block holds the access token, where the app is told one; bare does not.
 	block, bare header.Block
 
+	// others are those for further origins of the same site; each of them has none.
+	others []*assertion
+
 	issued, until int64
 	// renew is when the next one is to be made: once this is half spent.
 	renew int64
@@ -40,16 +43,35 @@ const mostOrigins = 4
 
 // told is the assertion at hand for an origin, or nil.
 func (k *known) told(o origin) *assertion {
-	said := k.said.Load()
-	if said == nil {
-		return nil
+	newest := k.said.Load()
+	if newest == nil || newest.origin == o {
+		return newest
 	}
-	for _, a := range *said {
+	for _, a := range newest.others {
 		if a.origin == o {
 			return a
 		}
 	}
 	return nil
+}
+
+// besides are the assertions for other origins than o, this one's others too. It
+// is nil where there are none: nearly every session has one origin.
+func (a *assertion) besides(o origin) (others []*assertion) {
+	if a == nil {
+		return nil
+	}
+	if a.origin != o {
+		alone := *a
+		alone.others = nil
+		others = append(others, &alone)
+	}
+	for _, other := range a.others {
+		if other.origin != o && len(others) < mostOrigins-1 {
+			others = append(others, other)
+		}
+	}
+	return others
 }
 
 // assertion is one that is good. Whoever comes first once it is half spent makes
@@ -91,14 +113,13 @@ func (k *known) assert(v *visit, now time.Time) (*assertion, error) {
 	}
 	a := &assertion{
 		origin: v.origin, issued: now.UnixNano(), until: expires.UnixNano(), renew: renew.UnixNano(),
-		block: k.gate.withToken(k.block, token), bare: k.gate.withToken(k.bare, token),
+		block: k.gate.withToken(k.block, token),
 	}
-	said := []*assertion{a}
-	if before := k.said.Load(); before != nil {
-		others := slices.DeleteFunc(slices.Clone(*before), func(other *assertion) bool { return other.origin == v.origin })
-		said = append(said, others[:min(len(others), mostOrigins-1)]...)
+	if a.bare = a.block; k.tokenUntil != 0 {
+		a.bare = k.gate.withToken(k.bare, token)
 	}
-	k.said.Store(&said)
+	a.others = k.said.Load().besides(v.origin)
+	k.said.Store(a)
 	return a, nil
 }
 

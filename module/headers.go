@@ -236,6 +236,10 @@ func checkSubjects(fields []field, offered []string) error {
 // fill puts what is known into a parsed template. With words that are all
 // empty it says nothing.
 func (k *known) fill(parts []string) string {
+	if len(parts) == 3 && parts[0]+parts[2] == "" {
+		word, _ := k.headerWord(parts[1]) // as most are: there is nothing to copy
+		return word
+	}
 	var b strings.Builder
 	said := len(parts) == 1
 	for i, part := range parts {

@@ -173,8 +173,8 @@ type known struct {
 	bare       header.Block
 	tokenUntil int64
 
-	// said are the assertions at hand; signing is held while one is made.
-	said    atomic.Pointer[[]*assertion]
+	// said is the newest assertion at hand; signing is held while one is made.
+	said    atomic.Pointer[assertion]
 	signing sync.Mutex
 	// check is what only another proxy is told.
 	check header.Block

@@ -53,7 +53,12 @@ func (b Block) Set(h http.Header, scratch []string) []string {
 // percent-encoded, so that decoding gives s back, byte for byte. RFC 9110
 // section 5.5 leaves other bytes than ASCII to chance: servers read them as
 // Latin-1, as UTF-8 or refuse the request.
-func Text(s string) string { return encode(s, false) }
+func Text(s string) string {
+	if carries(s) && strings.IndexByte(s, '%') < 0 {
+		return s
+	}
+	return encode(s, false)
+}
 
 // List renders items for a header field, separated by commas. Each is encoded
 // as by Text, its commas, too: a group named "a,admins" stays one group. Empty

@@ -27,12 +27,14 @@ type Live struct {
 	hash    hash
 }
 
+// newLive takes over what it is given.
 func newLive(session Session, person identity.Person, grant *Grant) *Live {
 	live := &Live{
 		Session: session, Person: person, Grant: grant,
 		begins: session.begins().UnixNano(), expires: session.Expires.UnixNano(),
 	}
 	live.seen.Store(session.Seen.UnixNano())
+	live.pack()
 	return live
 }
 
