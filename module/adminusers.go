@@ -411,9 +411,7 @@ func (d *desk) change(event string, what activity.What, do func(guest.Tx, time.T
 		return nil, err
 	}
 	d.app.operated(event, view.ID)
-	err = house.sessions.ForgetUser(d.lasting(), view.ID)
-	house.judgeAnew(view.ID)
-	return view, err
+	return view, house.sessions.ForgetUser(d.lasting(), view.ID)
 }
 
 // operated tells the log and the operator's events what an operator did.

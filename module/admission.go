@@ -320,7 +320,6 @@ func (p *portal) forget(r *http.Request, v *visit, out outcome) {
 	}
 	user := &out.admitted.Person.User
 	err := v.house.sessions.ForgetUser(r.Context(), user.ID)
-	v.house.judgeAnew(user.ID)
 	if !user.SessionsFrom.IsZero() && !user.SessionsFrom.Before(out.begun.Created) {
 		err = errors.Join(err, v.house.sessions.EndAll(r.Context(), user.ID, out.begun.Key))
 	}

@@ -13,6 +13,7 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/caddy-login/caddy-login/module/guest"
@@ -318,7 +319,10 @@ func (s *Sessions) Forget(key Key) {
 }
 
 // ForgetUser does so for every session of a user, after the user changed: the
-// streams of those that the change ended are closed.
+// streams of those are closed that the change ended, or that rules may judge
+// otherwise since. A stream was let through once, and lasts for hours: whoever
+// was taken out of a group would go on listening to what only that group may
+// hear. Who still may open it opens it again.
 func (s *Sessions) ForgetUser(ctx context.Context, user identity.UserID) error {
 	var keys []Key
 	err := s.store.View(ctx, func(tx guest.Tx) (err error) {
@@ -330,7 +334,7 @@ func (s *Sessions) ForgetUser(ctx context.Context, user identity.UserID) error {
 	}
 	for _, key := range keys {
 		s.cache.forget(key)
-		if live := s.streams.live(key); live != nil && s.verify(ctx, live) != nil {
+		if lives := s.streams.of(key); slices.ContainsFunc(lives, func(live *Live) bool { return !s.maySee(ctx, live) }) {
 			s.streams.end(key)
 		}
 	}

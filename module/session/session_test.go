@@ -416,6 +416,29 @@ func TestStreamOpenedOnAnEndedSessionEndsAtOnce(t *testing.T) {
 	}
 }
 
+// Whoever changes somebody closes their streams; one that is only now opened, by
+// a request that was let through before, has escaped that.
+func TestStreamOpenedByWhoHasChangedSinceEndsAtOnce(t *testing.T) {
+	w := newWorld(t)
+	_, cookie := w.begin(session.New{})
+	for _, change := range []struct {
+		groups []string
+		ends   bool
+	}{{[]string{"staff"}, true}, {[]string{"staff"}, false}, {nil, true}} {
+		live := w.signedIn(cookie)
+		w.must(w.store.Update(context.Background(), func(tx guest.Tx) error {
+			_, err := identity.SetGroups(tx, live.User, change.groups)
+			return err
+		}))
+		w.must(w.sessions.ForgetUser(context.Background(), live.User))
+		ended := false
+		w.sessions.Watch(context.Background(), live, &session.Stream{End: func() { ended = true }})
+		if ended != change.ends {
+			t.Errorf("the groups became %q: the stream ended: %t", change.groups, ended)
+		}
+	}
+}
+
 func TestSweepEndsStreamsOfExpiredSessions(t *testing.T) {
 	w := newWorld(t)
 	_, cookie := w.begin(session.New{})

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -30,7 +31,9 @@ func (s *streams) init() {
 }
 
 // Watch ties a stream to its session until Release. End is called at once
-// where the session ended since it was read.
+// where the session ended since it was read, or its person became another to
+// those who judge them: whoever closes their streams for that may have come
+// before this one.
 func (s *Sessions) Watch(ctx context.Context, live *Live, stream *Stream) {
 	stream.live = live
 	s.streams.add(stream)
@@ -39,9 +42,21 @@ func (s *Sessions) Watch(ctx context.Context, live *Live, stream *Stream) {
 	if s.cache.find(live.hash) == live {
 		return
 	}
-	if err := s.verify(ctx, live); err != nil {
+	if !s.maySee(ctx, live) {
 		stream.End()
 	}
+}
+
+// maySee reports whether a session lives, and rules see in its person what they
+// saw when it was read.
+func (s *Sessions) maySee(ctx context.Context, live *Live) bool {
+	stored, err := s.verify(ctx, live)
+	if err != nil {
+		return false
+	}
+	was, is := &live.Person, &stored.Person
+	return was.User.ID == is.User.ID && was.User.Email == is.User.Email &&
+		slices.Equal(was.User.Groups, is.User.Groups) && slices.Equal(was.Identity.Groups, is.Identity.Groups)
 }
 
 // Release unties the stream. It may be called twice, or without Watch.
@@ -52,16 +67,16 @@ func (s *Sessions) Release(stream *Stream) {
 	}
 }
 
-// verify asks the store whether live still lives.
-func (s *Sessions) verify(ctx context.Context, live *Live) error {
+// verify asks the store whether live still lives, and as what.
+func (s *Sessions) verify(ctx context.Context, live *Live) (*Live, error) {
 	stored, err := s.fetch(ctx, live.Key)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if stored.livesAt(s.now()) || stored.Ended.IsZero() && live.livesAt(s.now()) {
-		return nil
+		return stored, nil
 	}
-	return ErrNone
+	return nil, ErrNone
 }
 
 // Sweep ends the streams of sessions that have expired. Call it every few
@@ -71,7 +86,7 @@ func (s *Sessions) Sweep(ctx context.Context) {
 		if live.livesAt(s.now()) {
 			continue
 		}
-		if err := s.verify(ctx, live); err != nil {
+		if _, err := s.verify(ctx, live); err != nil {
 			s.streams.end(live.Key)
 		}
 	}
@@ -124,15 +139,15 @@ func (s *streams) lives() []*Live {
 	return lives
 }
 
-// live is the Live of a session that has a stream, or nil.
-func (s *streams) live(key Key) *Live {
+// of is what the streams of a session were opened with.
+func (s *streams) of(key Key) (lives []*Live) {
 	shard := &s[key[0]%shards]
 	shard.Lock()
 	defer shard.Unlock()
-	if stream := shard.first[key]; stream != nil {
-		return stream.live
+	for stream := shard.first[key]; stream != nil; stream = stream.next {
+		lives = append(lives, stream.live)
 	}
-	return nil
+	return slices.Compact(lives)
 }
 
 func (s *streams) end(key Key) {
