@@ -497,7 +497,8 @@ func reasonOf(err error) guest.Reason {
 
 // notResumed is an answer that belongs to no attempt of this browser.
 func (p *portal) notResumed(provider guest.Method, attempt *signin.Attempt, err error) trouble {
-	t := trouble{kind: page.Expired, provider: provider, outcome: "expired", err: err}
+	// Anybody can bring a state that nothing was begun with, or no cookie.
+	t := trouble{kind: page.Expired, provider: provider, outcome: "expired", err: err, knock: attempt == nil}
 	if attempt != nil {
 		t.back = attempt.Return
 	}
@@ -508,7 +509,7 @@ func (p *portal) notResumed(provider guest.Method, attempt *signin.Attempt, err 
 		t.outcome = "spent"
 	case errors.Is(err, signin.ErrUnknown):
 	default:
-		t.kind, t.outcome = page.Unavailable, "unavailable"
+		t.kind, t.outcome, t.knock = page.Unavailable, "unavailable", false
 	}
 	return t
 }

@@ -406,26 +406,29 @@ func (p *portal) callback(w http.ResponseWriter, r *http.Request, v *visit, prov
 		return nil
 	}
 	if err != nil {
-		p.spendAll(w, r, v, provider)
-		return p.trouble(w, r, v, trouble{kind: page.BadRequest, provider: provider, err: err, outcome: "bad_request"})
+		begun := p.spendAll(w, r, v, provider)
+		return p.trouble(w, r, v, trouble{kind: page.BadRequest, provider: provider, err: err, outcome: "bad_request", knock: !begun})
 	}
 	return p.finish(w, r, v, provider, answer)
 }
 
 // spendAll uses up what a malformed answer names: it was shown to the world,
-// and whoever bent it may have kept the straight one.
-func (p *portal) spendAll(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider) {
+// and whoever bent it may have kept the straight one. It reports whether that was
+// anything.
+func (p *portal) spendAll(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider) (begun bool) {
 	states := original(r).Query()["state"]
 	for _, state := range states[:min(len(states), 2)] {
 		attempt, _ := v.house.attempts.Resume(v.base, v.origin.String(), provider.Traits().Name, state, attempts(v))
 		if attempt == nil {
 			continue
 		}
+		begun = true
 		v.drop(w, attempt.CookieOf())
 		if err := v.house.attempts.Spend(r.Context(), attempt); err != nil && !errors.Is(err, signin.ErrSpent) {
 			p.gate.app.complain(err, requestID(r))
 		}
 	}
+	return begun
 }
 
 var (
