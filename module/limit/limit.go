@@ -11,12 +11,17 @@ import (
 
 // Limit is a token bucket for each network: Burst tries at once, and one more
 // every Every. It is safe for concurrent use; set the fields before.
+//
+// A call is given the time at which it is made: one well before another's tells
+// of a clock that was set back, which shuts nobody out. Those of time.Now never
+// do: they hold what went by, whatever the time of day becomes.
 type Limit struct {
 	Burst int
 	Every time.Duration
 
 	mu      sync.Mutex
 	buckets map[netip.Prefix]bucket
+	latest  time.Time // that a call was given, since the clock was last set back
 }
 
 // bucket is full again at `full`; each try moves that by Every.
@@ -52,25 +57,16 @@ func keyed(hash string) netip.Prefix {
 func (l *Limit) spent(network netip.Prefix, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, left := l.fullAt(network, now)
-	return !left
-}
-
-// fullAt is when a bucket is full again, and whether there is something left in
-// it. The caller holds the lock.
-func (l *Limit) fullAt(network netip.Prefix, now time.Time) (full time.Time, left bool) {
-	full = l.buckets[network].full
-	if full.Before(now) || full.Sub(now) > l.furthest() {
-		full = now
-	}
-	return full, full.Sub(now) <= time.Duration(l.Burst-1)*l.Every
+	now = l.steady(now)
+	return !l.left(l.fullAt(network, now), now)
 }
 
 func (l *Limit) allow(network netip.Prefix, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	full, left := l.fullAt(network, now)
-	if !left {
+	now = l.steady(now)
+	full := l.fullAt(network, now)
+	if !l.left(full, now) {
 		return false
 	}
 	l.makeRoom(now)
@@ -78,11 +74,37 @@ func (l *Limit) allow(network netip.Prefix, now time.Time) bool {
 	return true
 }
 
-// furthest is how far ahead a bucket can be full. Further it is only after the
-// clock was set back, by more than two calls at once may differ.
-func (l *Limit) furthest() time.Duration {
-	burst := time.Duration(l.Burst) * l.Every
-	return burst + max(burst, time.Minute)
+// overtaking is how much later than another a call may have looked at the clock
+// that is counted before it. Much less is so; it must be more than anybody can
+// make a call wait in between.
+const overtaking = time.Minute
+
+// steady is a time that never goes back, for one that may. A call that another
+// overtook counts as made with it: it has no more for that, and no less. A clock
+// that went back further was set: how long it is since the last call nobody
+// knows then, and all begins anew. The caller holds the lock.
+func (l *Limit) steady(now time.Time) time.Time {
+	if l.latest.Sub(now) > overtaking {
+		clear(l.buckets)
+		l.latest = now
+	}
+	if now.After(l.latest) {
+		l.latest = now
+	}
+	return l.latest
+}
+
+// fullAt is when a bucket is full again. The caller holds the lock.
+func (l *Limit) fullAt(network netip.Prefix, now time.Time) time.Time {
+	if full := l.buckets[network].full; full.After(now) {
+		return full
+	}
+	return now
+}
+
+// left reports whether a bucket that is full again then has something left.
+func (l *Limit) left(full, now time.Time) bool {
+	return full.Sub(now) <= time.Duration(l.Burst-1)*l.Every
 }
 
 // makeRoom drops what is full again anyway, and else any one.

@@ -87,3 +87,52 @@ func TestClockSetBackShutsNobodyOut(t *testing.T) {
 		}
 	}
 }
+
+// Nor may one that is set back by less than a burst takes to come back: whoever
+// had something left has it still.
+func TestClockSetBackByAnythingTakesNothingAway(t *testing.T) {
+	for burst, every := range map[int]time.Duration{1: time.Minute, 10: time.Minute, 1000: time.Second / 2} {
+		for back := time.Second; back <= time.Hour; back += 7 * time.Second {
+			l := limit.Limit{Burst: burst, Every: every}
+			for range burst - 1 {
+				l.Allow("192.0.2.1", noon)
+			}
+			if now := noon.Add(-back); l.Spent("192.0.2.1", now) || !l.Allow("192.0.2.1", now) || !l.Allow("192.0.2.2", now) {
+				t.Fatalf("a burst of %d, one every %s: shut out after the clock went back by %s", burst, every, back)
+			}
+		}
+	}
+}
+
+// A clock that runs ahead for a while and is put right leaves no trace.
+func TestClockThatRanAheadShutsNobodyOut(t *testing.T) {
+	for _, ahead := range []time.Duration{2 * time.Minute, 10 * time.Minute, 24 * time.Hour, 50 * 365 * 24 * time.Hour} {
+		l := limit.Limit{Burst: 10, Every: time.Minute}
+		for range 11 {
+			l.Allow("192.0.2.1", noon.Add(ahead))
+		}
+		if !l.Allow("192.0.2.1", noon) {
+			t.Errorf("shut out after the clock was ahead by %s", ahead)
+		}
+	}
+}
+
+// Requests are not counted in the order in which they looked at the clock. Who
+// has many under way must not have more for it.
+func TestRequestsThatOvertakeEachOtherGainNothing(t *testing.T) {
+	for _, apart := range []time.Duration{time.Millisecond, time.Second, 59 * time.Second} {
+		l, allowed := limit.Limit{Burst: 10, Every: time.Minute}, 0
+		const tries = 20_000
+		for i := range tries {
+			now := noon.Add(time.Duration(i) * time.Hour / tries)
+			for _, now := range []time.Time{now, now.Add(-apart)} {
+				if l.Allow("192.0.2.1", now) {
+					allowed++
+				}
+			}
+		}
+		if allowed < 60 || allowed > 10+60 {
+			t.Errorf("%s apart: %d tries in an hour", apart, allowed)
+		}
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,8 +25,7 @@ const recovery = 30 * time.Second
 // what was answered must hold all the same.
 func TestFullDiskIsSurvived(t *testing.T) {
 	disk := mountDisk(t, t.TempDir())
-	store := "\tlogin {\n\t\tstore badger " + filepath.Join(disk, "login") + "\n\t}\n"
-	s := besiege(t, unrecorded(t, strings.Replace(besieged, "\tdebug\n", store, 1)))
+	s := besiege(t, unrecorded(t, besiegedAt(filepath.Join(disk, "login"))))
 	f := &flooded{siege: s, l: newLedger(), bystander: s.mustEnter(t, "grace"), ballast: filepath.Join(disk, "ballast")}
 	fillings := rounds(3, 100)
 	figures(t, "%d times full, %d answers, %d sessions alive and %d ended, recovered within %s, died %d times", func() []any {

@@ -77,8 +77,12 @@ func (s *beset) endures(t *testing.T, ada *e2e.Visitor, d time.Duration, try fun
 		return []any{d, asked.Load(), longest.Round(time.Millisecond), tried.Load()}
 	})
 	for _, part := range []string{"before", "after a cold start"} {
-		c := &crowd{stop: make(chan struct{})}
-		c.every(200*time.Millisecond, func() { try(visitorFrom(t, 2+int(tried.Add(1)%250))) })
+		c := newCrowd()
+		c.every(200*time.Millisecond, func() {
+			other := visitorFrom(t, 2+int(tried.Add(1)%250))
+			defer other.Transport.CloseIdleConnections()
+			try(other)
+		})
 		c.every(20*time.Millisecond, func() {
 			begun := time.Now()
 			got, err := ada.Try(ada.Navigation(s.site + "/in"))
@@ -89,8 +93,7 @@ func (s *beset) endures(t *testing.T, ada *e2e.Visitor, d time.Duration, try fun
 			}
 		})
 		await(t, time.Now().Add(d/2))
-		close(c.stop)
-		if c.all.Wait(); len(c.failed) > 0 {
+		if c.disperse(); len(c.failed) > 0 {
 			t.Errorf("%d of %d requests failed: %q", len(c.failed), asked.Load(), c.failed[:min(5, len(c.failed))])
 		}
 		if part == "before" {
@@ -123,8 +126,10 @@ func outages() map[string]outage {
 // A provider fails in every way: nobody comes in by it, nobody else notices, and
 // once it is back people come in again.
 func TestSignedInOutliveTheirProvider(t *testing.T) {
+	t.Parallel() // each waits for a clock, with a Caddy of its own
 	for name, outage := range outages() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := besetBy(t, "127.0.0.1:1", inbox.New(t).CAFile)
 			ada, half := s.mustEnter(t, "ada"), e2e.NewVisitor(t)
 			outage.before(s.issuer)
@@ -158,6 +163,7 @@ func (s *beset) comesIn(t *testing.T) {
 // A mail server fails in every way: nobody waits for it, and people come in by
 // another way.
 func TestSignedInOutliveTheMailServer(t *testing.T) {
+	t.Parallel()
 	box, other := inbox.New(t), inbox.New(t)
 	box.Say(inbox.MAIL, "450 4.2.0 later")
 	servers := map[string][2]string{
@@ -168,6 +174,7 @@ func TestSignedInOutliveTheMailServer(t *testing.T) {
 	}
 	for name, server := range servers {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := besetBy(t, server[0], server[1])
 			ada := s.mustEnter(t, "ada")
 			var n atomic.Int64

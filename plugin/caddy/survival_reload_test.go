@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptrace"
 	"regexp"
@@ -76,15 +77,9 @@ func (c *crowd) over() bool {
 }
 
 func (s *siege) crowd(t *testing.T, readers, joiners int) *crowd {
-	c := &crowd{stop: make(chan struct{}), dropped: map[string]bool{}}
+	c := newCrowd()
 	for i := range readers {
-		reader := c.persists(t, s.mustEnter(t, "ada"), i%16 == 1)
-		c.every(20*time.Millisecond, func() {
-			got, err := reader.Try(reader.Navigation(s.site + "/in"))
-			if c.asked.Add(1); err != nil || got.StatusCode != http.StatusOK {
-				c.fail("request: %v %d", err, got2(got, err).StatusCode)
-			}
-		})
+		c.reads(s.site+"/in", c.persists(t, s.mustEnter(t, "ada"), i%16 == 1))
 	}
 	for i := range joiners {
 		joiner := c.persists(t, visitorFrom(t, 2+i), i%2 == 1)
@@ -97,6 +92,17 @@ func (s *siege) crowd(t *testing.T, readers, joiners int) *crowd {
 		})
 	}
 	return c
+}
+
+func newCrowd() *crowd { return &crowd{stop: make(chan struct{}), dropped: map[string]bool{}} }
+
+func (c *crowd) reads(address string, reader *e2e.Visitor) {
+	c.every(20*time.Millisecond, func() {
+		got, err := reader.Try(reader.Navigation(address))
+		if c.asked.Add(1); err != nil || got.StatusCode != http.StatusOK {
+			c.fail("request: %v %d", err, got2(got, err).StatusCode)
+		}
+	})
 }
 
 func (c *crowd) every(pace time.Duration, do func()) {
@@ -117,8 +123,8 @@ func (c *crowd) every(pace time.Duration, do func()) {
 // (golang/go issue 75591). And where listeners share a port, Linux resets the
 // connections that wait in the queue of one that is closed (tcp_migrate_req).
 // Any Caddy does that at a reload, see
-// TestConnectionFromBeforeAReloadIsTreatedAsByPlainCaddy, and HTTP lets a client
-// ask again: what it asks is idempotent (RFC 9110 section 9.2.2, RFC 9112
+// TestConnectionFromBeforeAReloadIsTreatedAsByPlainCaddy and
+// TestReloadsDropNoMoreThanThoseOfPlainCaddy, and HTTP lets a client ask again: what it asks is idempotent (RFC 9110 section 9.2.2, RFC 9112
 // section 9.3.1). What is dropped is written down, and must turn out to have
 // reached nobody; an answer that has begun is never asked for again.
 func (c *crowd) persists(t *testing.T, v *e2e.Visitor, anew bool) *e2e.Visitor {
@@ -197,33 +203,35 @@ func (c *crowd) account(t *testing.T, log string) {
 	}
 }
 
-// A reload loses no request that reached us, and no sign-in.
+// besiegedAt is besieged with its database in dir, and without the debug log.
+func besiegedAt(dir string) string {
+	return strings.Replace(besieged, "\tdebug\n", "\tlogin {\n\t\tstore badger "+dir+"\n\t}\n", 1)
+}
+
+// A reload loses no request that reached us, and no sign-in, and the database
+// stays open.
 func TestReloadsUnderLoadLoseNothing(t *testing.T) {
 	reloads, readers, joiners := rounds(10, 100), 4, 4
 	if *soak {
 		readers = 64
 	}
-	s := besiege(t, unrecorded(t, strings.Replace(besieged, "\tdebug\n", "", 1)))
+	dir := t.TempDir()
+	opened := openings(t, dir)
+	s := besiege(t, unrecorded(t, besiegedAt(dir)))
 	c := s.crowd(t, readers, joiners)
-	begun := time.Now()
-	figures(t, "%d reloads, %d requests (%.0f/s) and %d sign-ins, %d failed, %d dropped before they reached a handler, for %d visitors", func() []any {
-		rate := float64(len(c.answered)) / time.Since(begun).Seconds()
-		return []any{reloads, c.asked.Load(), rate, c.signedIn.Load(), len(c.failed), len(c.dropped), c.visitors}
+	begun, rate := time.Now(), 0.
+	figures(t, "%d reloads, %d requests (%.0f/s) and %d sign-ins, %d failed, %d dropped before they reached a handler, for %d visitors; openings of the database: %d", func() []any {
+		return []any{reloads, c.asked.Load(), rate, c.signedIn.Load(), len(c.failed), len(c.dropped), c.visitors, opened()}
 	})
 	half := c.persists(t, visitorFrom(t, 100), true)
 	for range reloads {
-		half.ForgetCookies()
-		pending := s.mustCome(t, half, "op", "mallory")
-		seen := c.asked.Load() + int64(10*readers)
-		s.reload(t)
-		e2e.Eventually(t, 20*time.Second, "requests to go on", func() bool { return c.asked.Load() >= seen })
-		if session(half.Get(pending.callback)) == "" {
-			t.Error("a half-done sign-in was lost")
+		s.reloadBetween(t, c, half, int64(10*readers))
+		if n := opened(); n != 1 {
+			t.Fatalf("the database was opened %d times", n)
 		}
 	}
-	close(c.stop)
-	c.all.Wait()
-	if rate := float64(len(c.answered)) / time.Since(begun).Seconds(); *soak && rate < 2000 {
+	c.disperse()
+	if rate = float64(len(c.answered)) / time.Since(begun).Seconds(); *soak && rate < 2000 {
 		t.Errorf("only %.0f requests a second", rate)
 	}
 	s.Stop()
@@ -234,6 +242,18 @@ func TestReloadsUnderLoadLoseNothing(t *testing.T) {
 	// A visitor has one request under way at a time.
 	if len(c.dropped) > c.visitors*reloads {
 		t.Errorf("%d requests of %d visitors were dropped at %d reloads", len(c.dropped), c.visitors, reloads)
+	}
+}
+
+// reloadBetween reloads between the halves of somebody's sign-in, and waits until
+// the crowd has asked that often since.
+func (s *siege) reloadBetween(t *testing.T, c *crowd, half *e2e.Visitor, often int64) {
+	t.Helper()
+	half.ForgetCookies()
+	pending := s.mustCome(t, half, "op", "mallory")
+	s.reloadUnder(t, c, often)
+	if session(half.Get(pending.callback)) == "" {
+		t.Error("a half-done sign-in was lost")
 	}
 }
 
@@ -278,6 +298,88 @@ func TestConnectionFromBeforeAReloadIsTreatedAsByPlainCaddy(t *testing.T) {
 	}
 }
 
+// A reload of ours drops about as much of what no handler has seen as one of a
+// Caddy without us: both are asked and reloaded alike, in turn.
+func TestReloadsDropNoMoreThanThoseOfPlainCaddy(t *testing.T) {
+	reloads, visitors := rounds(10, 100), 12
+	s := besiege(t, unrecorded(t, strings.Replace(besieged, "\tdebug\n", "", 1)))
+	ada := s.mustEnter(t, "ada")
+	without := &stage{Caddy: e2e.NewCaddy(t, e2e.BuildPackage(t, e2e.Plain))}
+	without.site = fmt.Sprintf("https://app.test:%d", without.Port)
+	without.Start(unrecorded(t, "https://app.test:{$PORT} {\n\tlog\n\treverse_proxy {$APP}\n}\n"))
+	ours, plain := newCrowd(), newCrowd()
+	figures(t, "%d reloads each, dropped before they reached a handler: by ours %d of %d requests, by plain Caddy %d of %d", func() []any {
+		return []any{reloads, len(ours.dropped), ours.asked.Load(), len(plain.dropped), plain.asked.Load()}
+	})
+	for range visitors {
+		v := e2e.NewVisitor(t)
+		v.Jar = ada.Jar
+		ours.reads(s.site+"/in", ours.persists(t, v, true))
+		plain.reads(without.site+"/in", plain.persists(t, e2e.NewVisitor(t), true))
+	}
+	for range reloads {
+		s.reloadUnder(t, ours, int64(5*visitors))
+		without.reloadUnder(t, plain, int64(5*visitors))
+	}
+	ours.disperse()
+	plain.disperse()
+	if len(ours.failed) > 0 || ours.asked.Load() < int64(5*visitors*reloads) {
+		t.Errorf("of %d requests %d failed: %q", ours.asked.Load(), len(ours.failed), ours.failed[:min(len(ours.failed), 5)])
+	}
+	if chance := excess(ours, plain); chance < 1e-6 {
+		t.Errorf("ours drops more: the chance of that is %.2g", chance)
+	}
+}
+
+// reloadUnder reloads, and waits until a crowd has asked that often since.
+func (s *stage) reloadUnder(t *testing.T, c *crowd, often int64) {
+	t.Helper()
+	seen := c.asked.Load() + often
+	s.reload(t)
+	e2e.Eventually(t, 20*time.Second, "requests to go on", func() bool { return c.asked.Load() >= seen })
+}
+
+// disperse sends a crowd home, and waits until it is gone.
+func (c *crowd) disperse() {
+	close(c.stop)
+	c.all.Wait()
+}
+
+// tolerated is how much likelier a request of ours may be dropped than one of
+// plain Caddy's: which of the two is busier when it is reloaded is the machine's
+// affair, and so is that what is dropped at once is no independent chance.
+const tolerated = 1.5
+
+// excess is the chance that ours has at least so many of all that were dropped,
+// were each of its requests as likely to be as is tolerated.
+func excess(ours, plain *crowd) float64 {
+	share := tolerated * float64(ours.asked.Load())
+	share /= share + float64(plain.asked.Load())
+	return atLeast(len(ours.dropped), len(ours.dropped)+len(plain.dropped), share)
+}
+
+// atLeast is the chance that k or more of n come true, each with the chance p.
+func atLeast(k, n int, p float64) (chance float64) {
+	for ; k <= n; k++ {
+		all, _ := math.Lgamma(float64(n + 1))
+		some, _ := math.Lgamma(float64(k + 1))
+		others, _ := math.Lgamma(float64(n - k + 1))
+		chance += math.Exp(all - some - others + float64(k)*math.Log(p) + float64(n-k)*math.Log1p(-p))
+	}
+	return chance
+}
+
+func TestChancesOfDroppedRequests(t *testing.T) {
+	for _, of := range []struct {
+		k, n    int
+		p, want float64
+	}{{0, 0, .5, 1}, {0, 9, .3, 1}, {1, 1, .25, .25}, {10, 10, .5, 1. / 1024}, {2, 3, .5, .5}, {300, 300, .6, math.Pow(.6, 300)}} {
+		if got := atLeast(of.k, of.n, of.p); math.Abs(got/of.want-1) > 1e-9 {
+			t.Errorf("%d of %d with %g each: %g, want %g", of.k, of.n, of.p, got, of.want)
+		}
+	}
+}
+
 // weigh is what Caddy's process weighs: goroutines, open files, bytes.
 func (s *siege) weigh(t *testing.T) map[string]float64 {
 	t.Helper()
@@ -304,17 +406,21 @@ func (s *siege) weigh(t *testing.T) map[string]float64 {
 }
 
 func TestIdleReloadsLeaveNothingBehind(t *testing.T) {
-	reloads, first := rounds(50, 1000), 20
-	s := besiege(t, strings.Replace(besieged, "\tdebug\n", "", 1))
+	reloads, first, dir := rounds(50, 1000), 20, t.TempDir()
+	opened := openings(t, dir)
+	s := besiege(t, besiegedAt(dir))
 	s.mustEnter(t, "ada")
 	for range first {
 		s.reload(t)
 	}
 	before := s.weigh(t)
 	var after map[string]float64
-	figures(t, "%d reloads, before %v, after %v", func() []any { return []any{reloads, before, after} })
+	figures(t, "%d reloads, before %v, after %v, openings of the database: %d", func() []any { return []any{reloads, before, after, opened()} })
 	for range reloads {
 		s.reload(t)
+	}
+	if n := opened(); n != 1 {
+		t.Errorf("the database was opened %d times", n)
 	}
 	e2e.Eventually(t, 20*time.Second, fmt.Sprintf("goroutines and files to come back to %v", before), func() bool {
 		after = s.weigh(t)
