@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"strings"
@@ -59,6 +60,11 @@ func TestNothingIsChangedUntoldByAnotherPort(t *testing.T) {
 			t.Errorf("%v: %d %s", form, got.StatusCode, got.Header.Get("Location"))
 		}
 	}
+	script := &selfService{accounts: s, v: ada}
+	byAPI := script.request(http.MethodDelete, "emails/"+script.emails(t)["second@new.example"].ID, "")
+	byAPI.Host = "app.test:6666"
+	byAPI.Header.Set("Origin", "https://app.test:6666")
+	wantRefused(t, ada.Do(byAPI), http.StatusBadRequest, "unsafe_address")
 	if got := s.seenBy(t, ada, s.site).Value("Remote-Email"); got != "ada@example.com" {
 		t.Errorf("she is %s now", got)
 	}
@@ -100,11 +106,13 @@ func TestFloodOfSmallChangesIsBounded(t *testing.T) {
 	if renamed > 62 || renamed < 50 || loaded > 62 || loaded < 50 {
 		t.Errorf("%d names were taken, and %d downloads", renamed, loaded)
 	}
-	for _, call := range [][3]string{{http.MethodPatch, "/profile", `{"name":"Ada"}`}, {http.MethodGet, "/download", ""}} {
-		r := ada.Request(call[0], s.site+"/.login/api/v1/account"+call[1], call[2])
-		r.Header.Set("Origin", s.site)
-		r.Header.Set("Content-Type", "application/json")
-		mustBe(t, ada.Do(r), http.StatusTooManyRequests)
+	script, others := &selfService{accounts: s, v: ada}, "identities/"+base64.RawURLEncoding.EncodeToString(make([]byte, 32))
+	for range 60 {
+		mustBe(t, script.do(http.MethodDelete, others, ""), http.StatusNotFound)
+	}
+	script.do(http.MethodDelete, others, "") // at a slow minute's end
+	for _, call := range [][3]string{{http.MethodPatch, "profile", `{"name":"Ada"}`}, {http.MethodGet, "download", ""}, {http.MethodDelete, others, ""}} {
+		mustBe(t, script.do(call[0], call[1], call[2]), http.StatusTooManyRequests)
 	}
 	lines := ada.Get(s.site + "/.login/account/activity.csv").Body
 	if n := strings.Count(lines, "\r\n"); n > 200 {
