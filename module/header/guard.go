@@ -73,7 +73,7 @@ var reserved = func() *nameSet {
 // It does not allocate for what browsers send.
 func (g *Guard) Strip(r *http.Request) {
 	for name := range r.Header {
-		if !isBrowsers(name) && g.forbidden.has(name) {
+		if g.forbidden.has(name) {
 			delete(r.Header, name)
 		}
 	}

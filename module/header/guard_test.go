@@ -309,21 +309,3 @@ func BenchmarkStripAttack(b *testing.B) {
 		g.Strip(r)
 	}
 }
-
-// What is let off unread must be what no operator can have forbidden.
-func TestNoGuardForbidsWhatBrowsersSend(t *testing.T) {
-	sent := strings.Fields("Accept Accept-Encoding Accept-Language Cache-Control Connection Cookie Origin Priority Referer " +
-		"Sec-Ch-Ua Sec-Ch-Ua-Mobile Sec-Ch-Ua-Platform Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site Sec-Fetch-User Upgrade-Insecure-Requests User-Agent")
-	for _, name := range sent {
-		if _, err := NewGuard(name); err == nil || !isBrowsers(name) || builtin().has(name) {
-			t.Errorf("%s: let off %t, an operator's: %v", name, isBrowsers(name), err)
-		}
-	}
-	for _, from := range identity {
-		for name := range strings.FieldsSeq(from.names) {
-			if isBrowsers(strings.TrimSuffix(name, "*")) {
-				t.Errorf("%s is let off", name)
-			}
-		}
-	}
-}

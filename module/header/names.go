@@ -54,19 +54,6 @@ const connectionOnly = "Http2-Settings Trailer"
 // longest is the length in bytes of the longest name that can be looked for.
 const longest = 64
 
-// isBrowsers reports whether a name is one that every browser sends, and no
-// Guard forbids: most of a request is let off by this one look.
-func isBrowsers(name string) bool {
-	switch name {
-	case "Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Connection", "Cookie", "Origin", "Priority", "Referer",
-		"Sec-Ch-Ua", "Sec-Ch-Ua-Mobile", "Sec-Ch-Ua-Platform", "Sec-Fetch-Dest", "Sec-Fetch-Mode", "Sec-Fetch-Site", "Sec-Fetch-User",
-		"Upgrade-Insecure-Requests", "User-Agent":
-		return true
-	default:
-		return false
-	}
-}
-
 // nameSet finds header names in any spelling that a server may take for one
 // of them: CGI, PHP and WSGI turn '-', '_' and '.' into the same character.
 type nameSet struct {
