@@ -152,11 +152,7 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 // isStream reports whether a request asks for what may last hours, or is sent
 // for as long. On HTTP/3 it might be any: deadlines end no idle stream there.
 func isStream(r *http.Request) bool {
-	if r.ContentLength < 0 || r.ProtoMajor == 3 || isWebSocket(r) {
-		return true
-	}
-	accepted := r.Header["Accept"]
-	return len(accepted) > 0 && strings.Contains(accepted[0], "text/event-stream")
+	return isWebSocket(r) || r.ContentLength < 0 || r.ProtoMajor == 3 || strings.Contains(r.Header.Get("Accept"), "text/event-stream")
 }
 
 // Interface guards
