@@ -125,7 +125,7 @@ func TestReloadLosesNoRequest(t *testing.T) {
 	logged := strings.Replace(usual, "\tlogin {", "\tlog\n\tlogin {", 1)
 	s := play(t, logged)
 	// What no handler has seen is asked again: see persists.
-	c := &crowd{dropped: map[string]bool{}}
+	c := newCrowd()
 	visitor := c.persists(t, s.signedIn(t, e2e.Ada), false)
 	var asked, failed atomic.Int64
 	stop, stopped := make(chan struct{}), make(chan struct{})
