@@ -8,9 +8,9 @@ import (
 )
 
 // formPatience is how long a request to one of our own pages may take to bring
-// all of its body: some kilobytes. Caddy itself waits for ever, and anybody may
-// ask for these pages: a stranger who sends a byte now and then would hold a
-// connection for each form that is begun.
+// all of its body: some kilobytes. Caddy itself waits a minute for each byte, and
+// anybody may ask for these pages: a stranger who sends one now and then would
+// hold a connection for each form that is begun, for ever.
 const formPatience = 20 * time.Second
 
 // hurry bounds how long the body of a request may take, whoever reads it. What

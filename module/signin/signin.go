@@ -166,8 +166,8 @@ func surplus(pending []Cookie, set Cookie) (drop []string) {
 }
 
 // Resume finds the attempt of a state among the browser's cookies, for what was
-// begun at this site. It does not spend it. With ErrUnknown it may return the attempt, to be spent all the
-// same.
+// begun at this site. It does not spend it. With ErrUnknown it may return the
+// attempt, to be spent all the same.
 func (a *Attempts) Resume(base, site, provider, state string, pending []Cookie) (*Attempt, error) {
 	id, ours := a.identify(state)
 	if !ours {
