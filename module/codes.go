@@ -614,7 +614,7 @@ func (p *portal) befriend(w http.ResponseWriter, v *visit, email identity.Email)
 	if email == "" || p.gate.settings.post == nil {
 		return
 	}
-	tags := []string{base64.RawURLEncoding.EncodeToString(v.house.ring.Tag(friendship(v), string(email)))}
+	tags := []string{friendTag(v, email)}
 	for tag := range strings.SplitSeq(cookieOf(v, v.friends()), ".") {
 		if len(tag) == len(tags[0]) && tag != tags[0] && len(tags) < maxFriends {
 			tags = append(tags, tag)
@@ -633,6 +633,10 @@ func (p *portal) isFriend(v *visit, email identity.Email) (friend bool) {
 		friend = v.house.ring.Tagged(friendship(v), string(email), tag) || friend
 	}
 	return friend
+}
+
+func friendTag(v *visit, email identity.Email) string {
+	return base64.RawURLEncoding.EncodeToString(v.house.ring.Tag(friendship(v), string(email)))
 }
 
 func friendship(v *visit) string { return "friend\x00" + v.scope }

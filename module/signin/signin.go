@@ -31,12 +31,15 @@ const (
 	// skew is how far the clock may have gone back since an attempt began.
 	skew = time.Minute
 
-	// maxPending is how many attempts one browser may have open.
-	maxPending = 5
-	// maxCookies bounds what they weigh together: with the session and all of our
-	// small cookies 2 KiB, so that Caddy's 16 KiB of header stay the app's.
-	maxCookies = 1480
+	// MaxPending is how many attempts one browser may have open.
+	MaxPending = 5
 )
+
+// Room is how much the attempts of one browser weigh together at most, names and
+// values. With the session's and our small cookies they stay under 2 KiB, so that
+// Caddy's 16 KiB of header are the app's: the longer the base of all their names,
+// the less there is.
+func Room(base string) int { return 1648 - 6*len(base) }
 
 // Errors of Resume and Spend, to be tested with errors.Is.
 var (
@@ -123,19 +126,19 @@ func (a *Attempts) Begin(base, site string, attempt Attempt, pending []Cookie) (
 	rand.Read(attempt.secret[:])
 	a.derive(&attempt)
 	attempt.cookie = cookieName(base, &attempt)
-	sealed, err := a.seal(site, &attempt)
+	sealed, err := a.seal(site, Room(base), &attempt)
 	if err != nil {
 		return nil, Cookie{}, nil, err
 	}
 	set = Cookie{Name: attempt.cookie, Value: sealed}
-	return &attempt, set, surplus(pending, set), nil
+	return &attempt, set, surplus(Room(base), pending, set), nil
 }
 
 // seal makes the cookie's value, and Return shorter until it fits.
-func (a *Attempts) seal(site string, attempt *Attempt) (string, error) {
+func (a *Attempts) seal(site string, room int, attempt *Attempt) (string, error) {
 	for {
 		sealed, err := a.ring.Seal(purpose(site), attempt.encode())
-		if err != nil || len(sealed)+len(attempt.cookie) <= maxCookies {
+		if err != nil || len(sealed)+len(attempt.cookie) <= room {
 			return sealed, err
 		}
 		if attempt.Return == "/" {
@@ -149,16 +152,16 @@ func (a *Attempts) seal(site string, attempt *Attempt) (string, error) {
 	}
 }
 
-// surplus names what must go so that at most maxPending attempts of at most
-// maxCookies bytes remain. Names begin with the time: they sort by age.
-func surplus(pending []Cookie, set Cookie) (drop []string) {
+// surplus names what must go so that at most MaxPending attempts of at most
+// room bytes remain. Names begin with the time: they sort by age.
+func surplus(room int, pending []Cookie, set Cookie) (drop []string) {
 	pending = slices.Clone(pending)
 	slices.SortFunc(pending, func(a, b Cookie) int { return strings.Compare(b.Name, a.Name) })
 	count, size := 1, len(set.Name)+len(set.Value)
 	for _, c := range pending {
 		count++
 		size += len(c.Name) + len(c.Value)
-		if count > maxPending || size > maxCookies {
+		if count > MaxPending || size > room {
 			drop = append(drop, c.Name)
 		}
 	}
@@ -173,7 +176,7 @@ func (a *Attempts) Resume(base, site, provider, state string, pending []Cookie) 
 	if !ours {
 		return nil, ErrUnknown
 	}
-	for _, c := range pending[:min(len(pending), 2*maxPending)] {
+	for _, c := range pending[:min(len(pending), 2*MaxPending)] {
 		attempt, err := a.open(site, c)
 		if err != nil || c.Name != cookieName(base, attempt) || !hmac.Equal(attempt.id(), id) {
 			continue

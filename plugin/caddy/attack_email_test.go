@@ -607,9 +607,15 @@ func weighCookies(t *testing.T, option string) {
 	s := &mailed{box: box, stage: playWith(t, strings.NewReplacer("login {", "login {\n"+option+"\n\t\temail\n\t\tmail smtp {$SMTP} {\n\t\t\ttls_ca {file.{$SMTP_CA}}\n\t\t}",
 		"allow *@example.com", "allow users").Replace(usual), map[string]string{"SMTP": box.Addr, "SMTP_CA": box.CAFile})}
 	v := e2e.NewVisitor(t)
-	for _, who := range []string{"ada@example.com", "grace@example.com", "alan@example.com"} {
+	for i, who := range []string{"ada@example.com", "grace@example.com", "alan@example.com", "ada@example.com"} {
 		mustBe(t, v.FollowOn(v.Do(s.asking(v, who, ""))), http.StatusOK)
 		mustBe(t, v.FollowOn(v.Do(s.posting(v, "/.login/code", "", "code", box.Code()))), http.StatusOK)
+		if i < 2 { // the fourth is asked whether to change places
+			mustBe(t, v.Do(s.posting(v, "/.login/logout", "")), http.StatusSeeOther)
+		}
+	}
+	if all := strings.Join(v.Cookies(s.site), "; "); !strings.Contains(all, "-waits=") || strings.Count(all[strings.Index(all, "-friends="):], ".") < 2 {
+		t.Fatalf("not all that can be there is there:\n%s", all)
 	}
 	for i := range 4 {
 		mustBe(t, v.Do(s.asking(v, fmt.Sprintf("more%d@example.com", i), "")), http.StatusSeeOther)
