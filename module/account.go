@@ -50,7 +50,7 @@ func (p *portal) own(serve func(http.ResponseWriter, *http.Request, *visit) erro
 		switch {
 		case !allows(w, r, methods...):
 			return p.trouble(w, r, v, trouble{kind: page.MethodNotAllowed})
-		case v.live != nil:
+		case v.live() != nil:
 			return serve(w, r, v)
 		case r.Method == http.MethodPost && !p.isSameOrigin(r, v):
 			return p.trouble(w, r, v, trouble{kind: page.CrossSite})
@@ -88,7 +88,7 @@ type holdings struct {
 
 func (p *portal) holdingsOf(r *http.Request, v *visit) (h holdings, err error) {
 	err = v.house.store.View(r.Context(), func(tx guest.Tx) error {
-		user, err := identity.ReadUser(tx, v.live.User)
+		user, err := identity.ReadUser(tx, v.live().User)
 		if err != nil {
 			return err
 		}
@@ -103,7 +103,7 @@ func (p *portal) holdingsOf(r *http.Request, v *visit) (h holdings, err error) {
 		return err
 	})
 	if err == nil {
-		h.sessions, err = v.house.sessions.OfUser(r.Context(), v.live.User)
+		h.sessions, err = v.house.sessions.OfUser(r.Context(), v.live().User)
 	}
 	return h, err
 }
@@ -116,13 +116,13 @@ func (p *portal) showAccount(w http.ResponseWriter, r *http.Request, v *visit, a
 	}
 	a.Person, a.Since, a.MayRename = page.Account{Name: h.user.Name, Email: string(h.user.Email)}, h.user.Created, true
 	a.MayAdd, a.Fresh = p.gate.settings.post != nil, p.isFresh(v)
-	a.Data, a.Apps = p.base+"/account/download", p.gate.app.openTo(r, v.live)
+	a.Data, a.Apps = p.base+"/account/download", p.gate.app.openTo(r, v.live())
 	a.Connect = p.ways(nil)
 	p.listWaysIn(&a, v, h)
 	for _, s := range h.sessions {
 		a.Sessions = append(a.Sessions, page.AccountSession{
 			Handle: s.Handle, Device: s.Device, Place: s.Place, Method: p.methodLabel(s.Provider), Began: s.Created, Seen: s.Seen,
-			Current: s.Key == v.live.Key, Site: strings.TrimPrefix(s.Scope, "."),
+			Current: s.Key == v.live().Key, Site: strings.TrimPrefix(s.Scope, "."),
 		})
 	}
 	for _, e := range h.recent {
@@ -150,7 +150,7 @@ func (p *portal) listWaysIn(a *page.AccountPage, v *visit, h holdings) {
 		a.Accounts = append(a.Accounts, page.ConnectedAccount{
 			Key: base64.RawURLEncoding.EncodeToString([]byte(key)), Provider: p.labelOf(account.Provider), Brand: p.brandOf(account.Provider),
 			Account: account.Email, Linked: account.Linked, How: howLinked(account.How),
-			Last: around.IsLastAccount(h.accounts, h.addresses, key), Current: string(v.live.Identity) == string(key),
+			Last: around.IsLastAccount(h.accounts, h.addresses, key), Current: string(v.live().Identity) == string(key),
 		})
 	}
 }
@@ -216,7 +216,7 @@ func (p *portal) showActivity(w http.ResponseWriter, r *http.Request, v *visit) 
 	after := activity.Cursor(original(r).Query().Get("after"))
 	var entries []activity.Entry
 	err := v.house.store.View(r.Context(), func(tx guest.Tx) (err error) {
-		entries, after, err = activity.List(tx, v.live.User, after, perPage, p.gate.now())
+		entries, after, err = activity.List(tx, v.live().User, after, perPage, p.gate.now())
 		return err
 	})
 	if errors.Is(err, activity.ErrCursor) {
@@ -245,7 +245,7 @@ func (p *portal) allActivity(r *http.Request, v *visit, take func([]activity.Ent
 	for n := 0; n < most; {
 		var entries []activity.Entry
 		err := v.house.store.View(r.Context(), func(tx guest.Tx) (err error) {
-			entries, after, err = activity.List(tx, v.live.User, after, 1000, p.gate.now())
+			entries, after, err = activity.List(tx, v.live().User, after, 1000, p.gate.now())
 			return err
 		})
 		if err == nil {
@@ -288,7 +288,7 @@ func (p *portal) download(w http.ResponseWriter, r *http.Request, v *visit) erro
 	if !p.isFresh(v) {
 		return p.voice(v).stale(w, r, v, p.accountURL(""))
 	}
-	if !v.house.mayNote(v.live.User, activity.Downloaded, p.gate.now()) {
+	if !v.house.mayNote(v.live().User, activity.Downloaded, p.gate.now()) {
 		return p.trouble(w, r, v, trouble{kind: page.TooMany})
 	}
 	h, err := p.holdingsOf(r, v)
@@ -301,7 +301,7 @@ func (p *portal) download(w http.ResponseWriter, r *http.Request, v *visit) erro
 		return nil
 	})
 	if err == nil {
-		err = p.noteNow(r, v.house, h.user.ID, activity.Entry{What: activity.Downloaded, Session: v.live.Handle})
+		err = p.noteNow(r, v.house, h.user.ID, activity.Entry{What: activity.Downloaded, Session: v.live().Handle})
 	}
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
@@ -399,7 +399,7 @@ func (p *portal) again(w http.ResponseWriter, r *http.Request, v *visit) error {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
 	p.pages.SignInAgain(w, r, page.SignInAgain{
-		Account: account(v.live), Mail: p.gate.codes != nil && h.user.Email != "", Address: string(h.user.Email),
+		Account: account(v.live()), Mail: p.gate.codes != nil && h.user.Email != "", Address: string(h.user.Email),
 		Ways: p.ways(providersOf(h.accounts)), Return: p.ownPage(original(r).Query().Get("return")), Back: p.accountURL(""),
 	})
 	return nil

@@ -101,10 +101,10 @@ func (g *Gate) verifies(t guest.Traits) bool {
 
 // user is who is signed in here, empty: nobody.
 func (v *visit) user() identity.UserID {
-	if v.live == nil {
+	if v.live() == nil {
 		return ""
 	}
-	return v.live.User
+	return v.live().User
 }
 
 // freshFor is how long after a sign-in its person may change their account.
@@ -112,10 +112,10 @@ const freshFor = 15 * time.Minute
 
 // isFresh reports whether who is signed in proved it within the last minutes.
 func (p *portal) isFresh(v *visit) bool {
-	if v.live == nil {
+	if v.live() == nil {
 		return false
 	}
-	age := p.gate.now().Sub(v.live.AuthTime)
+	age := p.gate.now().Sub(v.live().AuthTime)
 	return age < freshFor && age > -time.Minute
 }
 
@@ -179,7 +179,7 @@ func (p *portal) settle(tx guest.Tx, r *http.Request, v *visit, a arrival, given
 		if out.undo, err = keepUndo(tx, before); err != nil {
 			return out, err
 		}
-		out.begun, err = given.move(tx, v.live.Key, at)
+		out.begun, err = given.move(tx, v.live().Key, at)
 	} else {
 		begin := a.begin(out.admitted.Person)
 		begin.At = at
@@ -194,13 +194,13 @@ func (p *portal) settle(tx guest.Tx, r *http.Request, v *visit, a arrival, given
 // lives makes sure that who is signed in still is, since that decides: they may
 // have been signed out a moment ago. It takes down how their ways in are.
 func (p *portal) lives(tx guest.Tx, v *visit, at time.Time) (*identity.Undo, error) {
-	if v.live == nil {
+	if v.live() == nil {
 		return nil, nil
 	}
-	if lives, err := v.house.sessions.Lives(tx, v.live.Key, at); err != nil || !lives {
+	if lives, err := v.house.sessions.Lives(tx, v.live().Key, at); err != nil || !lives {
 		return nil, cmp.Or(err, session.ErrNone)
 	}
-	before, err := identity.Before(tx, v.live.User, string(activity.Linked), "", at)
+	before, err := identity.Before(tx, v.live().User, string(activity.Linked), "", at)
 	if errors.Is(err, identity.ErrTooMany) {
 		return nil, nil // what connects fails for it, and nothing else
 	}
@@ -217,7 +217,7 @@ func (a *arrival) spend(tx guest.Tx) error {
 // connects reports whether the outcome is an account connected to who is signed
 // in: their session goes on, under a new id.
 func (o *outcome) connects(v *visit) bool {
-	return o.admitted.Do == identity.Link && v.live != nil && v.live.User == o.admitted.Decision.User
+	return o.admitted.Do == identity.Link && v.live() != nil && v.live().User == o.admitted.Decision.User
 }
 
 // welcome answers who has come in, and tells whom it concerns.
@@ -313,7 +313,7 @@ func consentPurpose(key identity.IdentityKey) string { return "consent/" + strin
 func (p *portal) forget(r *http.Request, v *visit, out outcome) {
 	v.house.sessions.Forget(replaced(v))
 	if v.held != nil && !out.connects(v) {
-		p.gate.app.ended(r, v.held, "replaced")
+		p.gate.app.ended(r, v.held.Live(), "replaced")
 	}
 	if !out.admitted.Changed {
 		return
@@ -332,7 +332,7 @@ func replaced(v *visit) session.Key {
 	if v.held == nil {
 		return session.Key{}
 	}
-	return v.held.Key
+	return v.held.Key()
 }
 
 func (p *portal) newSession(r *http.Request, v *visit, provider guest.Method, profile guest.Profile, person identity.Person) session.New {

@@ -24,7 +24,7 @@ type answer struct {
 	caddyhttp.ResponseWriterWrapper
 	jar      *header.Jar
 	sessions *session.Sessions
-	live     *session.Live // nil for the anonymous: nothing of theirs ends
+	held     *session.AtHand // nil for the anonymous: nothing of theirs ends
 	begun    bool
 	watched  bool
 	stream   session.Stream
@@ -75,7 +75,7 @@ func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	a.release()
-	if a.live == nil {
+	if a.held == nil {
 		return conn, rw, nil
 	}
 	// A stream of its own: ending closes the connection, which must be known
@@ -97,12 +97,12 @@ func (a *answer) begin() {
 
 // watch ties the answer to its session.
 func (a *answer) watch(ctx context.Context, cancel context.CancelFunc) {
-	if a.live == nil || a.watched {
+	if a.held == nil || a.watched {
 		return
 	}
 	a.watched, a.cancel = true, cancel
 	a.stream.End = a.end
-	a.sessions.Watch(ctx, a.live, &a.stream)
+	a.sessions.Watch(ctx, a.held, &a.stream)
 }
 
 // finish comes after the app's handler: also where it wrote nothing, its head

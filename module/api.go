@@ -174,7 +174,7 @@ func (c *apiCall) serve(w http.ResponseWriter, r *http.Request, v *visit, e endp
 		return c.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
 	v.house = house
-	if e.needs == theirOwn && v.live == nil {
+	if e.needs == theirOwn && v.live() == nil {
 		return c.nobody(w, r, v)
 	}
 	return e.serve(c, w, r, v)

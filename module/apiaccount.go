@@ -65,7 +65,7 @@ type ownProfile struct {
 }
 
 func (c *apiCall) profile(w http.ResponseWriter, _ *http.Request, v *visit) error {
-	return c.answer(w, http.StatusOK, c.viewOfProfile(v, v.live))
+	return c.answer(w, http.StatusOK, c.viewOfProfile(v, v.live()))
 }
 
 func (c *apiCall) viewOfProfile(v *visit, live *session.Live) *ownProfile {
@@ -75,7 +75,7 @@ func (c *apiCall) viewOfProfile(v *visit, live *session.Live) *ownProfile {
 		Groups: append([]string{}, live.Person.Groups()...), Created: user.Created.UTC(),
 	}
 	if c.isFresh(v) {
-		own.Fresh, own.FreshUntil = true, v.live.AuthTime.Add(freshFor).UTC()
+		own.Fresh, own.FreshUntil = true, v.live().AuthTime.Add(freshFor).UTC()
 	}
 	return own
 }
@@ -174,7 +174,7 @@ func (c *apiCall) viewOfEmails(v *visit, h holdings) []emailView {
 	list := []emailView{}
 	for _, a := range h.addresses {
 		view := emailView{
-			ID: idOfAddress(v.live.User, a.Email), Email: string(a.Email), Primary: a.Email == h.user.Email,
+			ID: idOfAddress(v.live().User, a.Email), Email: string(a.Email), Primary: a.Email == h.user.Email,
 			Proven: a.Proven.UTC(), Last: around.IsLastAddress(h.accounts, h.addresses, a.Email),
 		}
 		if c.provenBy(a.By) != "" {
@@ -276,7 +276,7 @@ func (c *apiCall) identities(w http.ResponseWriter, r *http.Request, v *visit) e
 		list = append(list, identityView{
 			ID: base64.RawURLEncoding.EncodeToString([]byte(key)), Provider: a.Provider, Label: c.labelOf(a.Provider), Brand: c.brandOf(a.Provider),
 			Account: a.Email, Linked: a.Linked.UTC(), How: howLinked(a.How),
-			Last: around.IsLastAccount(h.accounts, h.addresses, key), Current: string(v.live.Identity) == string(key),
+			Last: around.IsLastAccount(h.accounts, h.addresses, key), Current: string(v.live().Identity) == string(key),
 		})
 	}
 	return c.answer(w, http.StatusOK, identitiesView{Identities: list})
@@ -320,7 +320,7 @@ func (c *apiCall) listSessions(w http.ResponseWriter, r *http.Request, v *visit)
 	if err != nil {
 		return c.fail(w, r, http.StatusBadRequest, "bad_request", badAfter)
 	}
-	all, err := v.house.sessions.OfUser(r.Context(), v.live.User)
+	all, err := v.house.sessions.OfUser(r.Context(), v.live().User)
 	if err != nil {
 		return c.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
@@ -334,7 +334,7 @@ func (c *apiCall) listSessions(w http.ResponseWriter, r *http.Request, v *visit)
 			out.Next = placeOfSession(&all[i-1]).String()
 			return c.answer(w, http.StatusOK, out)
 		}
-		out.Sessions = append(out.Sessions, viewOfListed(&all[i], v.live))
+		out.Sessions = append(out.Sessions, viewOfListed(&all[i], v.live()))
 	}
 	return c.answer(w, http.StatusOK, out)
 }
@@ -384,7 +384,7 @@ const badAfter = "The parameter after must be the member next of an earlier answ
 // have signed in a moment ago.
 func (c *apiCall) endSession(w http.ResponseWriter, r *http.Request, v *visit) error {
 	switch {
-	case c.id == v.live.Handle:
+	case c.id == v.live().Handle:
 		return c.leave(w, r, v)
 	case !c.isFresh(v):
 		return c.stale(w, r, v, "")
@@ -405,7 +405,7 @@ func (c *apiCall) listActivity(w http.ResponseWriter, r *http.Request, v *visit)
 	}
 	out := ownActivity{Activity: []activity.Entry{}}
 	err := v.house.store.View(r.Context(), func(tx guest.Tx) error {
-		entries, next, err := activity.List(tx, v.live.User, activity.Cursor(after), limit, c.gate.now())
+		entries, next, err := activity.List(tx, v.live().User, activity.Cursor(after), limit, c.gate.now())
 		out.Activity, out.Next = append([]activity.Entry{}, entries...), string(next)
 		return err
 	})
@@ -455,14 +455,14 @@ func (c *apiCall) changed(w http.ResponseWriter, r *http.Request, v *visit, a al
 	}
 	switch a.done {
 	case page.DoneRenamed:
-		own := c.viewOfProfile(v, a.after(v.live))
+		own := c.viewOfProfile(v, a.after(v.live()))
 		own.Tokens = tokens
 		return c.answer(w, http.StatusOK, own)
 	case page.DonePrimary:
 		c.email.Primary, c.email.Tokens = true, tokens
 		return c.answer(w, http.StatusOK, c.email)
 	case page.DoneAdded:
-		return c.answer(w, http.StatusOK, envelope{Status: isAuthenticated, Session: c.viewOfSession(a.after(v.live)), Tokens: tokens})
+		return c.answer(w, http.StatusOK, envelope{Status: isAuthenticated, Session: c.viewOfSession(a.after(v.live())), Tokens: tokens})
 	}
 	if tokens != nil {
 		return c.answer(w, http.StatusOK, accountChanged{Tokens: tokens})

@@ -34,7 +34,7 @@ type ownSession struct {
 }
 
 func (c *apiCall) session(w http.ResponseWriter, _ *http.Request, v *visit) error {
-	return c.answer(w, http.StatusOK, envelope{Status: isAuthenticated, Session: c.viewOfSession(v.live)})
+	return c.answer(w, http.StatusOK, envelope{Status: isAuthenticated, Session: c.viewOfSession(v.live())})
 }
 
 func (c *apiCall) viewOfSession(live *session.Live) *ownSession {
@@ -81,7 +81,7 @@ func (c *apiCall) leave(w http.ResponseWriter, r *http.Request, v *visit) error 
 		return c.nobody(w, r, v)
 	}
 	elsewhere := func() string { return "" }
-	if v.live != nil && !c.native {
+	if v.live() != nil && !c.native {
 		elsewhere = c.farewell(r, v, to)
 	}
 	if err := c.endAll(r, v, all); err != nil {

@@ -64,7 +64,7 @@ func (c *apiCall) intend(w http.ResponseWriter, r *http.Request, v *visit) error
 		return nil
 	case !v.reach(v.origin):
 		return c.portal.trouble(w, r, v, trouble{kind: page.UnsafeAddress, err: unreachable(v), knock: true})
-	case in.Intent == intentLink && v.live == nil:
+	case in.Intent == intentLink && v.live() == nil:
 		page.WriteProblem(w, signInRequired(r, v))
 		return nil
 	case in.Intent == intentLink && !c.isFresh(v):
@@ -185,8 +185,8 @@ func (c *apiCall) whatBecame(w http.ResponseWriter, r *http.Request, v *visit, m
 	switch {
 	case err == nil:
 		return c.answer(w, http.StatusOK, envelope{Status: atProvider, Intent: mark, ExpiresAt: attempt.Expires().UTC()})
-	case ended == string(isAuthenticated) && v.live != nil:
-		return c.answer(w, http.StatusOK, envelope{Status: isAuthenticated, Session: c.viewOfSession(v.live)})
+	case ended == string(isAuthenticated) && v.live() != nil:
+		return c.answer(w, http.StatusOK, envelope{Status: isAuthenticated, Session: c.viewOfSession(v.live())})
 	case ended != "" && ended != string(isAuthenticated):
 		return c.deny(w, r, ended)
 	}

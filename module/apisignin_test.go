@@ -249,11 +249,11 @@ func TestReturnCodeEndsWithTheBrowsersSession(t *testing.T) {
 	cookie := enter(t, c.Gate)
 	intent := c.begins()
 	code := c.letIn(intent, "login="+cookie)
-	live, err := c.house.sessions.Read(t.Context(), "localhost", cookie)
+	held, err := c.house.sessions.Read(t.Context(), "localhost", cookie)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.house.sessions.End(t.Context(), live.Key); err != nil {
+	if err := c.house.sessions.End(t.Context(), held.Key()); err != nil {
 		t.Fatal(err)
 	}
 	if status, out := c.redeem(intent, verifierOfApp, code); status != http.StatusOK || out.Status != isDenied || out.Tokens != nil {

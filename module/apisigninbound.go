@@ -163,9 +163,9 @@ func (c *apiCall) goNative(v *visit) {
 	c.native = true
 	v.pending = nil
 	if v.bearer == "" {
-		v.live = nil
+		v.is(nil)
 	}
-	v.held = v.live // what another sign-in replaces
+	v.held = v.hand // what another sign-in replaces
 }
 
 // bind takes the code challenge of a call, if there is one. Where it is none, it

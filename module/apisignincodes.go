@@ -140,8 +140,8 @@ func (c *apiCall) pollChallenge(w http.ResponseWriter, r *http.Request, v *visit
 	switch {
 	case err != nil:
 		return c.portal.trouble(w, r, v, c.codeOver(err, ""))
-	case found.State == challenge.Spent && v.live != nil && !c.native: // by the link, in another tab
-		return c.answer(w, http.StatusOK, envelope{Status: isAuthenticated, Session: c.viewOfSession(v.live)})
+	case found.State == challenge.Spent && v.live() != nil && !c.native: // by the link, in another tab
+		return c.answer(w, http.StatusOK, envelope{Status: isAuthenticated, Session: c.viewOfSession(v.live())})
 	}
 	return c.showWaiting(w, r, v, claim, found)
 }

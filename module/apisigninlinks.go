@@ -61,8 +61,8 @@ func (c *apiCall) viewOfLink(v *visit, waits *waiting, d identity.Decision, abou
 		ID: id, Question: string(cmp.Or(d.Needs, identity.ConfirmLink)), Provider: waits.Provider, ProviderLabel: c.labelOf(waits.Provider),
 		Account: waits.there(), Into: waits.address().Mask(), Choices: choicesOf(d), Proofs: []string{},
 	}
-	if v.live != nil {
-		view.From = nameOfUser(&v.live.Person.User)
+	if v.live() != nil {
+		view.From = nameOfUser(&v.live().Person.User)
 	}
 	switch d.Needs {
 	case identity.SwitchOrStay:

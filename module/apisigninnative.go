@@ -116,13 +116,13 @@ func (p *portal) native(w http.ResponseWriter, r *http.Request, v *visit) error 
 		return nil
 	case b.intent == intentLink:
 		return p.linkForApp(w, r, v, provider, b, sealed, query.Has("linked"))
-	case v.live != nil && p.mayHandOver(v.live):
+	case v.live() != nil && p.mayHandOver(v.live()):
 		return p.askAboutApp(w, r, v, sealed)
-	case v.live == nil && v.hasLanded():
+	case v.live() == nil && v.hasLanded():
 		// They have just signed in, and it was not kept: going on would be a loop.
 		return p.trouble(w, r, v, trouble{kind: page.CookiesBlocked, provider: provider, outcome: "no_cookie", knock: true})
 	}
-	return p.departForApp(w, r, v, provider, b, sealed, v.live != nil)
+	return p.departForApp(w, r, v, provider, b, sealed, v.live() != nil)
 }
 
 // appIntent reads an app's intent. Where it is none any more, it answers.
@@ -159,7 +159,7 @@ func (p *portal) departForApp(w http.ResponseWriter, r *http.Request, v *visit, 
 // askAboutApp asks: that somebody is signed in here must not do (RFC 8252 section
 // 8.6). Any program of the device, and whoever sends a link, can open this page.
 func (p *portal) askAboutApp(w http.ResponseWriter, r *http.Request, v *visit, sealed string) error {
-	p.pages.LetAppIn(w, r, page.LetAppIn{Ask: sealed + "." + p.gistOfApp(v, sealed), Account: account(v.live)})
+	p.pages.LetAppIn(w, r, page.LetAppIn{Ask: sealed + "." + p.gistOfApp(v, sealed), Account: account(v.live())})
 	return nil
 }
 
@@ -184,14 +184,14 @@ func (p *portal) answerApp(w http.ResponseWriter, r *http.Request, v *visit) err
 	case !ok:
 		return nil
 	case do == "cancel":
-		if v.live != nil { // else anybody could fill the log
+		if v.live() != nil { // else anybody could fill the log
 			p.gate.app.declined(r, b.provider)
 		}
 		p.pages.Bounce(w, r, withQuery(b.back, "error", "access_denied"))
 		return nil
 	case do == "another":
 		return p.departForApp(w, r, v, provider, b, sealed, true)
-	case do != "continue" || b.intent == intentLink || v.live == nil || gist != p.gistOfApp(v, sealed) || !p.mayHandOver(v.live):
+	case do != "continue" || b.intent == intentLink || v.live() == nil || gist != p.gistOfApp(v, sealed) || !p.mayHandOver(v.live()):
 		return p.outdated(w, r, v, p.nativeURL(sealed))
 	}
 	return p.handOver(w, r, v, b)
@@ -222,13 +222,13 @@ func (p *portal) handOver(w http.ResponseWriter, r *http.Request, v *visit, b *b
 	code := pending.NewID()
 	waits := &pending.Pending{
 		Kind: pending.Native, Scope: v.scope, Site: v.origin.hostPort, Begun: p.gate.now().UTC(), Return: "/",
-		Provider: v.live.Provider, User: v.live.User, Binding: b.binding, Session: v.live.Key[:],
+		Provider: v.live().Provider, User: v.live().User, Binding: b.binding, Session: v.live().Key[:],
 	}
 	if b.intent == intentLink {
 		waits.Intent = identity.ToLink
 	}
 	err := v.house.store.Update(r.Context(), func(tx guest.Tx) error {
-		if lives, err := v.house.sessions.Lives(tx, v.live.Key, p.gate.now()); err != nil || !lives {
+		if lives, err := v.house.sessions.Lives(tx, v.live().Key, p.gate.now()); err != nil || !lives {
 			return errors.Join(err, pending.ErrGone)
 		}
 		return pending.Keep(tx, v.house.ring, code, waits)
@@ -247,7 +247,7 @@ func (p *portal) handOver(w http.ResponseWriter, r *http.Request, v *visit, b *b
 // for. The page that asks whether to connect it comes after the provider.
 func (p *portal) linkForApp(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider, b *bound, sealed string, linked bool) error {
 	switch {
-	case v.live == nil:
+	case v.live() == nil:
 		return p.redirect(w, p.signInURL(p.nativeURL(sealed)))
 	case v.user() != b.user:
 		return p.trouble(w, r, v, trouble{kind: page.WrongAccount, provider: provider, outcome: "wrong_account"})
@@ -350,5 +350,5 @@ func (c *apiCall) linkedForApp(w http.ResponseWriter, r *http.Request, v *visit,
 	case err != nil:
 		return c.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
-	return c.answer(w, http.StatusOK, envelope{Status: isAuthenticated, Session: c.viewOfSession(v.live)})
+	return c.answer(w, http.StatusOK, envelope{Status: isAuthenticated, Session: c.viewOfSession(v.live())})
 }

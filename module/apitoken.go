@@ -279,7 +279,7 @@ func (c *apiCall) refresh(w http.ResponseWriter, r *http.Request, v *visit, refr
 		c.tellReuse(r, v, spent.Reused)
 		return c.spentToken(w, r)
 	}
-	live, err := v.house.sessions.Find(r.Context(), spent.Session.Key)
+	held, err := v.house.sessions.Find(r.Context(), spent.Session.Key)
 	if errors.Is(err, session.ErrNone) { // ended since
 		return c.spentToken(w, r)
 	}
@@ -291,7 +291,7 @@ func (c *apiCall) refresh(w http.ResponseWriter, r *http.Request, v *visit, refr
 	if err != nil {
 		return c.portal.trouble(w, r, v, trouble{kind: page.Internal, err: fmt.Errorf("refreshing: %w", err)})
 	}
-	return c.answerTokens(w, tokens, c.viewOfSession(live), "")
+	return c.answerTokens(w, tokens, c.viewOfSession(held.Live()), "")
 }
 
 func (c *apiCall) spentToken(w http.ResponseWriter, r *http.Request) error {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -14,6 +13,7 @@ import (
 	"github.com/caddy-login/caddy-login/module/header"
 	"github.com/caddy-login/caddy-login/module/page"
 	"github.com/caddy-login/caddy-login/module/seal"
+	"github.com/caddy-login/caddy-login/module/session"
 )
 
 // assertion is what the app is told of somebody at one origin, with a signature
@@ -100,10 +100,11 @@ func (k *known) assert(v *visit, now time.Time) (*assertion, error) {
 	expires := now.Add(seal.SignatureLife)
 	renew := now.Add(seal.SignatureLife / 2)
 	// Nothing is won by another one that ends with the session, too.
-	if end := k.live.Expires; end.Before(expires) {
+	live := k.hand.Live()
+	if end := live.Expires; end.Before(expires) {
 		expires, renew = end, end
 	}
-	claims, err := k.claims(v.origin, now, expires)
+	claims, err := k.claims(live, v.origin, now, expires)
 	if err != nil {
 		return nil, err
 	}
@@ -123,25 +124,24 @@ func (k *known) assert(v *visit, now time.Time) (*assertion, error) {
 	return a, nil
 }
 
-func (k *known) claims(o origin, issued, expires time.Time) ([]byte, error) {
-	user := &k.live.Person.User
+func (k *known) claims(live *session.Live, o origin, issued, expires time.Time) ([]byte, error) {
+	user := &live.Person.User
 	a := header.Assertion{
 		Origin: o.String(), Subject: k.visitor.UserID, Email: k.visitor.Email, Name: user.Name, Picture: user.Picture,
-		Groups: k.visitor.Groups, Roles: k.visitor.Roles, Methods: k.live.AuthMethods, AuthTime: k.live.AuthTime,
-		Session: k.live.Handle, Provider: k.live.Provider, Issued: issued, Expires: expires,
+		Groups: k.visitor.Groups, Roles: k.visitor.Roles, Methods: live.AuthMethods, AuthTime: live.AuthTime,
+		Session: live.Handle, Provider: live.Provider, Issued: issued, Expires: expires,
 	}
 	return a.Claims()
 }
 
 // withToken is a block with the assertion in each header that carries it.
 func (g *Gate) withToken(block header.Block, token string) header.Block {
-	fields := slices.Clone([]header.Field(block))
 	for _, f := range g.fields {
 		if f.kind == signed {
-			fields = append(fields, header.Field{Name: f.name, Value: token})
+			block = block.With(header.Field{Name: f.name, Value: token})
 		}
 	}
-	return header.NewBlock(fields...)
+	return block
 }
 
 // signer is the operator's, or the store's.

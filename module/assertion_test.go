@@ -16,7 +16,7 @@ func visiting(t *testing.T, g *Gate, cookie, host string) (*visit, *known) {
 	r := prepared(chromes("login="+cookie, nil), &mute{header: http.Header{}})
 	r.Host = host
 	v := g.visit(r)
-	if err := v.recognise(r); err != nil || v.live == nil {
+	if err := v.recognise(r); err != nil || v.live() == nil {
 		t.Fatalf("not recognised: %v", err)
 	}
 	return v, v.known(g)
@@ -29,7 +29,7 @@ func tokenOf(t *testing.T, v *visit, k *known) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range block {
+	for _, f := range block.Fields() {
 		if f.Name == "Remote-Assertion" {
 			return f.Value
 		}
@@ -91,7 +91,10 @@ func TestManyAtOnceMakeOneAssertion(t *testing.T) {
 	}
 }
 
-func tokenIn(a *assertion) string { return a.block[len(a.block)-1].Value }
+func tokenIn(a *assertion) string {
+	fields := a.block.Fields()
+	return fields[len(fields)-1].Value
+}
 
 func TestAssertionIsForOneOriginAndFewAreKept(t *testing.T) {
 	g := openGate(t, openToUsers)
@@ -116,7 +119,7 @@ func TestAssertionIsForOneOriginAndFewAreKept(t *testing.T) {
 func TestAssertionEndsNoLaterThanTheSession(t *testing.T) {
 	g := openGate(t, openToUsers)
 	v, k := visiting(t, g, enter(t, g), "localhost:8080")
-	end := k.live.Expires
+	end := v.live().Expires
 	g.now = func() time.Time { return end.Add(-time.Minute) }
 	first := tokenOf(t, v, k)
 	if until := k.told(v.origin).until; until > end.UnixNano() {
@@ -133,7 +136,7 @@ func TestForgottenSessionHasANewAssertion(t *testing.T) {
 	cookie := enter(t, g)
 	v, k := visiting(t, g, cookie, "localhost:8080")
 	first := tokenOf(t, v, k)
-	v.house.sessions.Forget(k.live.Key)
+	v.house.sessions.Forget(k.hand.Key())
 	v, k = visiting(t, g, cookie, "localhost:8080")
 	if tokenOf(t, v, k) == first {
 		t.Error("what was forgotten is still told")

@@ -55,22 +55,22 @@ const jsonBegins = "eyJ"
 // second credential, it is nobody's: a request has one author. Whatever is not
 // ours stays where it is, and says nothing to us.
 func (v *visit) readBearer(r *http.Request) error {
-	live, err := v.house.tokens.Read(r.Context(), v.site(), v.bearer)
+	hand, err := v.house.tokens.Read(r.Context(), v.site(), v.bearer)
 	if errors.Is(err, token.ErrForeign) {
 		return v.nextBearer(r)
 	}
 	byCookie, several := v.held, len(r.Header["Authorization"]) > 1
-	v.live = nil
+	v.is(nil)
 	delete(r.Header, "Authorization")
 	switch {
 	case several, errors.Is(err, token.ErrInvalid):
 		return errBadToken
 	case err != nil:
 		return fmt.Errorf("reading access token: %w", err)
-	case !v.gate.takes(live), byCookie != nil && byCookie.User != live.User:
+	case !v.gate.takes(hand), byCookie != nil && byCookie.Live().User != hand.Live().User:
 		return errBadToken
 	}
-	v.live = live
+	v.is(hand)
 	return nil
 }
 

@@ -116,7 +116,7 @@ func (p *portal) alter(w http.ResponseWriter, r *http.Request, v *visit, a alter
 	}
 	at := p.gate.now()
 	// To end sessions is never refused: an intruder could use up its owner's share.
-	if a.unnoted = !v.house.mayNote(v.live.User, a.entry.What, at); a.unnoted && a.entry.What != activity.SessionsEnded {
+	if a.unnoted = !v.house.mayNote(v.live().User, a.entry.What, at); a.unnoted && a.entry.What != activity.SessionsEnded {
 		return p.trouble(w, r, v, trouble{kind: page.TooMany})
 	}
 	given, err := v.issue()
@@ -140,24 +140,24 @@ func (p *portal) alter(w http.ResponseWriter, r *http.Request, v *visit, a alter
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
-	p.tell(r, v, v.live.User, out.told, out.undo, a.notice)
+	p.tell(r, v, v.live().User, out.told, out.undo, a.notice)
 	return p.settled(w, r, v, a, out, given)
 }
 
 // writeChange is the transaction of alter.
 func (p *portal) writeChange(tx guest.Tx, r *http.Request, v *visit, a alteration, given credential, at time.Time) (out altered, err error) {
 	// First: a session that was ended meanwhile changes nothing.
-	if out.begun, err = given.move(tx, v.live.Key, at); err != nil {
+	if out.begun, err = given.move(tx, v.live().Key, at); err != nil {
 		return out, err
 	}
-	if out.told, err = identity.ProvenAddresses(tx, v.live.User); err != nil {
+	if out.told, err = identity.ProvenAddresses(tx, v.live().User); err != nil {
 		return out, err
 	}
 	if a.undo != "" {
-		if err := isHasty(tx, v.live.User, at); err != nil {
+		if err := isHasty(tx, v.live().User, at); err != nil {
 			return out, err
 		}
-		before, err := identity.Before(tx, v.live.User, a.undo, a.address, at)
+		before, err := identity.Before(tx, v.live().User, a.undo, a.address, at)
 		if err != nil {
 			return out, err
 		}
@@ -168,25 +168,25 @@ func (p *portal) writeChange(tx guest.Tx, r *http.Request, v *visit, a alteratio
 	if out.ended, err = a.do(tx, at); err != nil || a.unnoted {
 		return out, err
 	}
-	return out, p.noteIn(tx, r, v.live.User, a.entry, out.begun.Handle)
+	return out, p.noteIn(tx, r, v.live().User, a.entry, out.begun.Handle)
 }
 
 // settled answers who has made a change. The next requests read anew what was
 // changed. What the change ends and could not end is no success.
 func (p *portal) settled(w http.ResponseWriter, r *http.Request, v *visit, a alteration, out altered, given credential) error {
 	ctx, sessions := context.WithoutCancel(r.Context()), v.house.sessions
-	sessions.Forget(v.live.Key)
+	sessions.Forget(v.live().Key)
 	for i := range out.ended {
 		sessions.Forget(out.ended[i].Key)
 	}
-	err := sessions.ForgetUser(ctx, v.live.User)
+	err := sessions.ForgetUser(ctx, v.live().User)
 	if a.ends != (session.Key{}) {
 		err = errors.Join(err, sessions.End(ctx, a.ends))
 	}
 	if a.endsOthers {
-		err = errors.Join(err, sessions.EndAll(ctx, v.live.User, out.begun.Key))
+		err = errors.Join(err, sessions.EndAll(ctx, v.live().User, out.begun.Key))
 	}
-	p.gate.app.changed(r, v.live.User, a.entry)
+	p.gate.app.changed(r, v.live().User, a.entry)
 	if a.leaves {
 		p.dropAll(w, v)
 	} else {
@@ -266,7 +266,7 @@ func (p *portal) rename(w http.ResponseWriter, r *http.Request, v *visit, name s
 	var became identity.User
 	return p.alter(w, r, v, alteration{
 		do: func(tx guest.Tx, _ time.Time) (_ []session.Ended, err error) {
-			became, err = identity.Rename(tx, v.live.User, name)
+			became, err = identity.Rename(tx, v.live().User, name)
 			return nil, err
 		},
 		entry: activity.Entry{What: activity.Renamed}, done: page.DoneRenamed, value: name, became: &became,
@@ -288,7 +288,7 @@ func (p *portal) askForAddress(w http.ResponseWriter, r *http.Request, v *visit,
 		return p.voice(v).unchanged(w, r, v, page.ProblemBadAddress, typed)
 	}
 	waits := &waiting{id: pending.NewID(), Pending: &pending.Pending{
-		Kind: pending.Address, Scope: v.scope, Site: v.origin.hostPort, Begun: p.gate.now().UTC(), Return: p.accountURL(""), Email: email, User: v.live.User,
+		Kind: pending.Address, Scope: v.scope, Site: v.origin.hostPort, Begun: p.gate.now().UTC(), Return: p.accountURL(""), Email: email, User: v.live().User,
 	}}
 	return p.beginProof(w, r, v, waits, challenge.Ask{Purpose: challenge.Change, Email: email, Familiar: p.isFriend(v, email)})
 }
@@ -302,19 +302,19 @@ func (p *portal) addAddress(w http.ResponseWriter, r *http.Request, v *visit, wa
 	var became identity.User
 	return p.alter(w, r, v, alteration{
 		do: func(tx guest.Tx, at time.Time) ([]session.Ended, error) {
-			if v.live.Person.User.SessionsFrom.After(waits.Begun) {
+			if v.live().Person.User.SessionsFrom.After(waits.Begun) {
 				return nil, identity.ErrState
 			}
 			if err := pending.Spend(tx, waits.id); err != nil {
 				return nil, err
 			}
-			added, err := identity.AddAddress(tx, v.live.User, waits.Email, identity.ByMail, at)
+			added, err := identity.AddAddress(tx, v.live().User, waits.Email, identity.ByMail, at)
 			became = added.User
 			return nil, err
 		},
 		entry:  activity.Entry{What: activity.AddressAdded, Detail: waits.Email.Mask()},
 		notice: page.Notice{Kind: page.NoticeAddressAdded, Address: string(waits.Email)},
-		done:   page.DoneAdded, endsOthers: v.live.Person.User.Email == "", undo: string(activity.AddressAdded), address: waits.Email, value: string(waits.Email),
+		done:   page.DoneAdded, endsOthers: v.live().Person.User.Email == "", undo: string(activity.AddressAdded), address: waits.Email, value: string(waits.Email),
 		became: &became,
 	})
 }
@@ -324,12 +324,12 @@ func (p *portal) choosePrimary(w http.ResponseWriter, r *http.Request, v *visit,
 	switch {
 	case err != nil:
 		return p.voice(v).unchanged(w, r, v, page.ProblemNotFound, "")
-	case email == v.live.Person.User.Email:
+	case email == v.live().Person.User.Email:
 		return p.voice(v).changed(w, r, v, alteration{done: page.DonePrimary}) // by another tab
 	}
 	return p.alter(w, r, v, alteration{
 		do: func(tx guest.Tx, at time.Time) ([]session.Ended, error) {
-			_, err := identity.SetPrimary(tx, v.live.User, email, at)
+			_, err := identity.SetPrimary(tx, v.live().User, email, at)
 			return nil, err
 		},
 		entry:  activity.Entry{What: activity.PrimaryChanged, Detail: email.Mask()},
@@ -345,7 +345,7 @@ func (p *portal) removeAddress(w http.ResponseWriter, r *http.Request, v *visit,
 	}
 	return p.alter(w, r, v, alteration{
 		do: func(tx guest.Tx, at time.Time) ([]session.Ended, error) {
-			_, err := identity.RemoveAddress(tx, v.live.User, email, p.gate.app.surroundings(at))
+			_, err := identity.RemoveAddress(tx, v.live().User, email, p.gate.app.surroundings(at))
 			return nil, err
 		},
 		entry:  activity.Entry{What: activity.AddressRemoved, Detail: email.Mask()},
@@ -365,7 +365,7 @@ func (p *portal) connect(w http.ResponseWriter, r *http.Request, v *visit, name 
 
 // connecting is an attempt to connect an account to who is signed in.
 func connecting(v *visit, provider, to string) signin.Attempt {
-	return signin.Attempt{Provider: provider, Return: to, SwitchAccount: true, For: signin.ToLink, User: string(v.live.User)}
+	return signin.Attempt{Provider: provider, Return: to, SwitchAccount: true, For: signin.ToLink, User: string(v.live().User)}
 }
 
 // signInAgain has somebody prove that it is still them.
@@ -385,14 +385,14 @@ func (p *portal) signInAgain(w http.ResponseWriter, r *http.Request, v *visit, f
 // proveAgain has a provider say that it is still them.
 func (p *portal) proveAgain(w http.ResponseWriter, r *http.Request, v *visit, provider guest.Provider, to string) error {
 	return p.depart(w, r, v, provider, signin.Attempt{
-		Provider: provider.Traits().Name, Return: to, For: signin.Again, User: string(v.live.User),
+		Provider: provider.Traits().Name, Return: to, For: signin.Again, User: string(v.live().User),
 	})
 }
 
 // mayMailAgain reports whether there is an address that a code for mailAgain
 // could go to.
 func (p *portal) mayMailAgain(v *visit) bool {
-	return p.gate.codes != nil && v.live.Person.User.Email != ""
+	return p.gate.codes != nil && v.live().Person.User.Email != ""
 }
 
 // mailAgain mails a code to the primary address.
@@ -400,9 +400,9 @@ func (p *portal) mailAgain(w http.ResponseWriter, r *http.Request, v *visit, to 
 	if !v.servesPort(r) {
 		return p.trouble(w, r, v, strangePort(v))
 	}
-	email := v.live.Person.User.Email
+	email := v.live().Person.User.Email
 	waits := &waiting{id: pending.NewID(), Pending: &pending.Pending{
-		Kind: pending.Again, Scope: v.scope, Site: v.origin.hostPort, Begun: p.gate.now().UTC(), Return: to, Email: email, User: v.live.User,
+		Kind: pending.Again, Scope: v.scope, Site: v.origin.hostPort, Begun: p.gate.now().UTC(), Return: to, Email: email, User: v.live().User,
 		Then: v.waitsNext(),
 	}}
 	return p.beginProof(w, r, v, waits, challenge.Ask{Purpose: challenge.StepUp, Email: email, Familiar: true})
@@ -464,18 +464,18 @@ func (p *portal) unlink(w http.ResponseWriter, r *http.Request, v *visit, text s
 	}
 	a := alteration{
 		entry: activity.Entry{What: activity.Unlinked}, notice: page.Notice{Kind: page.NoticeUnlinked}, done: page.DoneUnlinked,
-		leaves: string(v.live.Identity) == string(key),
+		leaves: string(v.live().Identity) == string(key),
 	}
 	if account, ok := p.accountOf(r, v, identity.IdentityKey(key)); ok {
 		a.entry.Provider, a.entry.Detail = account.Provider, maskOf(account.Email)
 		a.notice.Provider = p.labelOf(account.Provider)
 	}
 	a.do = func(tx guest.Tx, at time.Time) ([]session.Ended, error) {
-		gone, err := identity.Unlink(tx, v.live.User, identity.IdentityKey(key), p.gate.app.surroundings(at))
+		gone, err := identity.Unlink(tx, v.live().User, identity.IdentityKey(key), p.gate.app.surroundings(at))
 		if err != nil {
 			return nil, err
 		}
-		ended, err := v.house.sessions.EndIdentity(tx, v.live.User, key)
+		ended, err := v.house.sessions.EndIdentity(tx, v.live().User, key)
 		if err != nil {
 			return nil, err
 		}
@@ -507,7 +507,7 @@ func maskOf(address string) string {
 // endOne ends a session of the person's: by its handle, so that nobody ends
 // another's.
 func (p *portal) endOne(w http.ResponseWriter, r *http.Request, v *visit, handle string) error {
-	sessions, err := v.house.sessions.OfUser(r.Context(), v.live.User)
+	sessions, err := v.house.sessions.OfUser(r.Context(), v.live().User)
 	if err != nil {
 		return p.gate.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
@@ -515,7 +515,7 @@ func (p *portal) endOne(w http.ResponseWriter, r *http.Request, v *visit, handle
 		if s.Handle != handle {
 			continue
 		}
-		if s.Key == v.live.Key {
+		if s.Key == v.live().Key {
 			return p.seeOther(w, p.base+"/logout")
 		}
 		return p.alter(w, r, v, endingSessions(alteration{ends: s.Key, done: page.DoneEnded}))
@@ -540,7 +540,7 @@ const grace = 7 * 24 * time.Hour
 
 // deletion asks whether to delete the account, and begins it.
 func (p *portal) deletion(w http.ResponseWriter, r *http.Request, v *visit) error {
-	ask := page.DeletePage{Person: account(v.live), Days: int(grace / (24 * time.Hour)), Back: p.accountURL("")}
+	ask := page.DeletePage{Person: account(v.live()), Days: int(grace / (24 * time.Hour)), Back: p.accountURL("")}
 	if r.Method != http.MethodPost {
 		if !p.isFresh(v) {
 			return p.voice(v).stale(w, r, v, p.base+"/account/delete")
@@ -574,7 +574,7 @@ func (p *portal) beginDeletion(w http.ResponseWriter, r *http.Request, v *visit)
 	var out altered
 	err = v.house.store.Update(r.Context(), func(tx guest.Tx) (err error) {
 		// The new id is for nobody: a session that was ended meanwhile gets none.
-		if _, err := given.move(tx, v.live.Key, at); err != nil {
+		if _, err := given.move(tx, v.live().Key, at); err != nil {
 			return err
 		}
 		user, out, err = p.condemn(tx, r, v, at)
@@ -598,16 +598,16 @@ func (p *portal) beginDeletion(w http.ResponseWriter, r *http.Request, v *visit)
 
 // condemn is what is written when a deletion begins.
 func (p *portal) condemn(tx guest.Tx, r *http.Request, v *visit, at time.Time) (user identity.User, out altered, err error) {
-	if out.told, err = identity.ProvenAddresses(tx, v.live.User); err != nil {
+	if out.told, err = identity.ProvenAddresses(tx, v.live().User); err != nil {
 		return user, out, err
 	}
-	if user, err = identity.BeginDeletion(tx, v.live.User, at, at.Add(grace)); err != nil {
+	if user, err = identity.BeginDeletion(tx, v.live().User, at, at.Add(grace)); err != nil {
 		return user, out, err
 	}
 	if out.ended, err = v.house.revokeAll(tx, user.ID, at); err != nil {
 		return user, out, err
 	}
-	return user, out, p.noteIn(tx, r, user.ID, activity.Entry{What: activity.DeletionBegun}, v.live.Handle)
+	return user, out, p.noteIn(tx, r, user.ID, activity.Entry{What: activity.DeletionBegun}, v.live().Handle)
 }
 
 // signOutAll forgets the sessions that a deletion has ended. Others of the
@@ -615,7 +615,7 @@ func (p *portal) condemn(tx guest.Tx, r *http.Request, v *visit, at time.Time) (
 // they kept is to be revoked, too.
 func (p *portal) signOutAll(r *http.Request, v *visit, ended []session.Ended) {
 	sessions := v.house.sessions
-	sessions.Forget(v.live.Key)
+	sessions.Forget(v.live().Key)
 	for i := range ended {
 		sessions.Forget(ended[i].Key)
 	}
@@ -624,7 +624,7 @@ func (p *portal) signOutAll(r *http.Request, v *visit, ended []session.Ended) {
 			sessions.Forget(ended[i].Key)
 		}
 	}
-	if err := v.house.eraseSessions(context.WithoutCancel(r.Context()), v.live.User, forget); err != nil {
+	if err := v.house.eraseSessions(context.WithoutCancel(r.Context()), v.live().User, forget); err != nil {
 		p.gate.app.complain(err, requestID(r))
 	}
 }

@@ -352,7 +352,7 @@ func (p *portal) showWaiting(w http.ResponseWriter, r *http.Request, v *visit, c
 		}
 		return p.proven(w, r, v, proof)
 	case challenge.Spent:
-		if v.live != nil && v.api == nil { // by the link, in another tab
+		if v.live() != nil && v.api == nil { // by the link, in another tab
 			return p.redirect(w, to)
 		}
 		return p.trouble(w, r, v, p.codeOver(challenge.ErrSpent, to))
@@ -373,7 +373,7 @@ func (p *portal) poll(w http.ResponseWriter, v *visit, waiting *challenge.Waitin
 		return status(w, "pending", "")
 	case waiting.State == challenge.Approved:
 		return status(w, "done", p.base+"/code")
-	case waiting.State == challenge.Spent && v.live != nil:
+	case waiting.State == challenge.Spent && v.live() != nil:
 		return status(w, "done", p.wanted(waiting.Return))
 	default:
 		return status(w, "over", "")
@@ -493,7 +493,7 @@ func (p *portal) link(w http.ResponseWriter, r *http.Request, v *visit) error {
 	landing := p.landing(r, v, original(r).Query().Get("t"))
 	sight, err := house.challenges.Look(r.Context(), landing)
 	switch {
-	case errors.Is(err, challenge.ErrSpent) && v.live != nil:
+	case errors.Is(err, challenge.ErrSpent) && v.live() != nil:
 		return p.alreadyIn(w, r, v, "/")
 	case err != nil:
 		return p.trouble(w, r, v, p.codeOver(err, ""))

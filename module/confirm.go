@@ -304,7 +304,7 @@ func (p *portal) mailProof(w http.ResponseWriter, r *http.Request, v *visit, wai
 	email := waits.address()
 	// To be signed in as somebody else makes nobody familiar with the address:
 	// they could use up its holder's budget.
-	isTheirs := v.live != nil && v.user() == d.User
+	isTheirs := v.live() != nil && v.user() == d.User
 	ask := challenge.Ask{Purpose: purposeOf(waits.Kind), Email: email, Familiar: isTheirs || p.isFriend(v, email)}
 	if waits.Kind == pending.Arrival || waits.Kind == pending.Mailed {
 		phantom, err := p.mayNotHave(r, v, email, p.joining(waits.KnownOnly))

@@ -29,8 +29,8 @@ func (p *portal) logout(w http.ResponseWriter, r *http.Request, v *visit) error 
 	switch {
 	case r.Method == http.MethodPost:
 		return p.signOut(w, r, v, to)
-	case v.live != nil:
-		p.pages.AskSignOut(w, r, page.AskSignOut{Account: account(v.live), Return: to})
+	case v.live() != nil:
+		p.pages.AskSignOut(w, r, page.AskSignOut{Account: account(v.live()), Return: to})
 		return nil
 	case query.Has("state"):
 		return p.backFrom(w, r, v, query.Get("state"))
@@ -62,7 +62,7 @@ func (p *portal) signOut(w http.ResponseWriter, r *http.Request, v *visit, to st
 		to = p.wanted(posted)
 	}
 	leave := func() string { return "" }
-	if v.live != nil {
+	if v.live() != nil {
 		leave = p.farewell(r, v, to)
 	}
 	all, err := p.allHeld(r, v)
@@ -104,10 +104,10 @@ func (p *portal) endAll(r *http.Request, v *visit, all []*session.Live) error {
 // planted one. Who came by an access token brought the session of that alone.
 func (p *portal) allHeld(r *http.Request, v *visit) (held []*session.Live, err error) {
 	if v.bearer != "" {
-		return append(held, v.live), nil
+		return append(held, v.live()), nil
 	}
 	if v.held != nil {
-		held = append(held, v.held)
+		held = append(held, v.held.Live())
 	}
 	for _, c := range v.pending {
 		if c.Name != v.base {
@@ -116,14 +116,14 @@ func (p *portal) allHeld(r *http.Request, v *visit) (held []*session.Live, err e
 		if v.house, err = p.gate.app.door.enter(); err != nil {
 			return nil, err
 		}
-		live, err := v.house.sessions.Read(r.Context(), v.scope, c.Value)
+		hand, err := v.house.sessions.Read(r.Context(), v.scope, c.Value)
 		if errors.Is(err, session.ErrNone) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		held = append(held, live)
+		held = append(held, hand.Live())
 	}
 	return held, nil
 }
@@ -133,8 +133,8 @@ func (p *portal) signedOutURL(v *visit, to string) string {
 	switch {
 	case to != "/":
 		return to
-	case v.live != nil:
-		return p.base + "/logout?from=" + url.QueryEscape(v.live.Provider)
+	case v.live() != nil:
+		return p.base + "/logout?from=" + url.QueryEscape(v.live().Provider)
 	default:
 		return p.base + "/logout"
 	}
@@ -159,17 +159,17 @@ func (g *Gate) endsElsewhere(t guest.Traits) bool {
 // signed in here.
 func (p *portal) farewell(r *http.Request, v *visit, to string) func() string {
 	nowhere := func() string { return "" }
-	provider, ok := named(p.gate.providers, v.live.Provider).(guest.SessionEnder)
+	provider, ok := named(p.gate.providers, v.live().Provider).(guest.SessionEnder)
 	if !ok || !p.gate.endsElsewhere(provider.Traits()) {
 		return nowhere
 	}
-	grant, err := v.house.sessions.Grant(r.Context(), v.live.Key)
+	grant, err := v.house.sessions.Grant(r.Context(), v.live().Key)
 	if err != nil && !errors.Is(err, session.ErrNone) {
 		p.gate.app.complain(fmt.Errorf("reading the hint for the provider's sign-out: %w", err), requestID(r))
 	}
 	bye := guest.Farewell{
 		ReturnTo: v.origin.String() + p.base + "/logout",
-		State:    p.stateOf(v, v.live.Provider, to),
+		State:    p.stateOf(v, v.live().Provider, to),
 	}
 	if grant != nil && grant.Client == provider.Traits().Client {
 		bye.IDToken = grant.IDToken
@@ -179,7 +179,7 @@ func (p *portal) farewell(r *http.Request, v *visit, to string) func() string {
 		defer cancel()
 		address, err := provider.EndSession(ctx, bye)
 		if err != nil {
-			p.gate.app.complain(fmt.Errorf("signing out at %s: %w", v.live.Provider, err), requestID(r))
+			p.gate.app.complain(fmt.Errorf("signing out at %s: %w", v.live().Provider, err), requestID(r))
 			return ""
 		}
 		return address

@@ -52,6 +52,7 @@ type Gate struct {
 	// checkFields are for another proxy alone.
 	checkFields []field
 	written     []string // the names of all headers that we write
+	names       *header.Names
 	// codes is the way in by mail; nil: there is none.
 	codes   guest.CodeSender
 	origins []origin
@@ -113,6 +114,7 @@ func (g *Gate) build(ctx caddy.Context) (err error) {
 	if g.guard, err = header.NewGuard(g.written...); err != nil {
 		return err
 	}
+	g.names = header.NewNames(append(names(g.checkFields), g.written...)...)
 	if g.defs, err = parseRoles(s.Roles); err != nil {
 		return err
 	}
@@ -328,7 +330,7 @@ func (g *Gate) pass(w http.ResponseWriter, r *http.Request, v *visit, known *kno
 		return g.refuse(w, r, broken(http.StatusServiceUnavailable, err))
 	}
 	block.Set(r.Header, v.scratch[:0])
-	a.live, a.sessions = v.live, v.house.sessions
+	a.held, a.sessions = v.hand, v.house.sessions
 	if isStream(r) {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
@@ -350,7 +352,7 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, v *visit) error {
 		return nil
 	}
 	g.portal.pages.NotAdmitted(w, r, page.NotAdmitted{
-		Account: account(v.live), Return: returnAddress(r, g.settings.Pages.Path), RequestID: requestID(r),
+		Account: account(v.live()), Return: returnAddress(r, g.settings.Pages.Path), RequestID: requestID(r),
 	})
 	return nil
 }

@@ -282,8 +282,8 @@ func (k *known) username() string { return cmp.Or(k.visitor.Email, k.visitor.Use
 // It is empty for those who came in by another provider: two of them may give
 // one name to two people.
 func (k *known) subject(provider string) string {
-	if account := &k.live.Person.Identity; account.Provider == provider {
-		return account.Subject
+	if k.visitor.Provider == provider {
+		return k.account
 	}
 	return ""
 }

@@ -227,7 +227,7 @@ func (p *portal) choose(w http.ResponseWriter, r *http.Request, v *visit) error 
 	query := original(r).Query()
 	to := p.wanted(query.Get("return"))
 	switchTo := query.Get("switch") != ""
-	if v.live != nil && !switchTo {
+	if v.live() != nil && !switchTo {
 		return p.alreadyIn(w, r, v, to)
 	}
 	choose := p.choices(v, to, switchTo)
@@ -295,7 +295,7 @@ func (p *portal) alreadyIn(w http.ResponseWriter, r *http.Request, v *visit, to 
 	if to != "/" {
 		return p.redirect(w, to)
 	}
-	p.pages.SignedIn(w, r, page.SignedIn{Account: account(v.live), Continue: "/"})
+	p.pages.SignedIn(w, r, page.SignedIn{Account: account(v.live()), Continue: "/"})
 	return nil
 }
 

@@ -101,7 +101,8 @@ func (v *visit) prove(r *http.Request) error {
 		return nil
 	}
 	one.wait(r.Context(), now)
-	v.live, v.held = nil, nil
+	v.is(nil)
+	v.held = nil
 	return v.recognise(r)
 }
 
@@ -215,7 +216,7 @@ func newRenewals() *renewals {
 // begin has a session renewed, unless that is under way. nil: it failed just
 // now, or too much is under way.
 func (r *renewals) begin(k *known, h *house, now time.Time) *renewing {
-	key := k.live.Key
+	key := k.hand.Key()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	next := &renewing{done: make(chan struct{}), began: now}
@@ -230,7 +231,7 @@ func (r *renewals) begin(k *known, h *house, now time.Time) *renewing {
 		}
 		next.unsaved = last.unsaved
 	}
-	slots := r.slotsOf(k.live.Provider)
+	slots := r.slotsOf(k.visitor.Provider)
 	select {
 	case slots <- struct{}{}:
 	default:
@@ -259,7 +260,7 @@ func (r *renewals) run(k *known, h *house, one *renewing, slots chan struct{}) {
 	if err != nil {
 		one.failed = k.gate.now()
 	} else {
-		delete(r.m, k.live.Key)
+		delete(r.m, k.hand.Key())
 	}
 	close(one.done)
 	<-slots
@@ -289,7 +290,7 @@ func (k *known) renew(ctx context.Context, h *house, one *renewing) (err error) 
 			err = fmt.Errorf("renewing tokens: panic of a %T", v)
 		}
 	}()
-	grant, err := h.sessions.Grant(ctx, k.live.Key)
+	grant, err := h.sessions.Grant(ctx, k.hand.Key())
 	if errors.Is(err, session.ErrNone) {
 		one.unsaved = nil
 		return nil
@@ -322,10 +323,10 @@ func (k *known) renew(ctx context.Context, h *house, one *renewing) (err error) 
 // save writes the provider's answer down. Where the store does not take it, it
 // waits for the next try. A token that is too long for any store is not kept.
 func (k *known) save(ctx context.Context, h *house, one *renewing) error {
-	err := h.sessions.Renew(ctx, k.live.Key, one.unsaved)
+	err := h.sessions.Renew(ctx, k.hand.Key(), one.unsaved)
 	if errors.Is(err, session.ErrTooLong) {
 		one.unsaved = one.unsaved.Slim()
-		err = errors.Join(err, h.sessions.Renew(ctx, k.live.Key, one.unsaved))
+		err = errors.Join(err, h.sessions.Renew(ctx, k.hand.Key(), one.unsaved))
 		one.unsaved = nil
 	}
 	if err != nil && !errors.Is(err, session.ErrNone) {
@@ -337,10 +338,10 @@ func (k *known) save(ctx context.Context, h *house, one *renewing) error {
 
 // endGrant signs somebody out whom the provider disowned.
 func (k *known) endGrant(ctx context.Context, h *house, why error) error {
-	if err := h.sessions.End(ctx, k.live.Key); err != nil {
+	if err := h.sessions.End(ctx, k.hand.Key()); err != nil {
 		return k.notRenewed(err)
 	}
-	k.gate.app.endedElsewhere(&k.live.Session, "grant_ended", why)
+	k.gate.app.endedElsewhere(&k.hand.Live().Session, "grant_ended", why)
 	return nil
 }
 
@@ -348,8 +349,8 @@ func (k *known) notRenewed(err error) error {
 	app := k.gate.app
 	// One line now and then: a provider that is down fails for everybody.
 	if app.failures.Allow("", k.gate.now()) {
-		app.log.Warn("tokens not renewed; the session goes on", zap.String("provider", k.live.Provider),
-			zap.String("session", k.live.Handle), zap.Error(err))
+		app.log.Warn("tokens not renewed; the session goes on", zap.String("provider", k.visitor.Provider),
+			zap.String("session", k.handle), zap.Error(err))
 	}
 	return err
 }
@@ -357,8 +358,8 @@ func (k *known) notRenewed(err error) error {
 // renewStreams renews what is due in sessions that have a stream, and so
 // perhaps no request for hours.
 func (h *house) renewStreams() {
-	for _, live := range h.sessions.Streaming() {
-		known, ok := live.Site.Load().(*known)
+	for _, held := range h.sessions.Streaming() {
+		known, ok := held.Site.Load().(*known)
 		if !ok || known.renewal == nil {
 			continue
 		}

@@ -249,13 +249,13 @@ func TestIdleStreamIsProvenToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.wants(http.StatusOK, "access")
-	live, err := house.sessions.Read(t.Context(), "localhost", g.cookie)
+	held, err := house.sessions.Read(t.Context(), "localhost", g.cookie)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
 	stream := session.Stream{End: sync.OnceFunc(func() { close(ended) })}
-	house.sessions.Watch(t.Context(), live, &stream)
+	house.sessions.Watch(t.Context(), held, &stream)
 	defer house.sessions.Release(&stream)
 	house.renewStreams()
 	g.settled()
@@ -280,11 +280,11 @@ func TestRenewedTokensOutliveABrokenStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	live, err := house.sessions.Read(t.Context(), "localhost", g.cookie)
+	held, err := house.sessions.Read(t.Context(), "localhost", g.cookie)
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := render(g.Gate, live)
+	k := render(g.Gate, held, held.Live())
 	one := &renewing{}
 	over, cancel := context.WithCancel(t.Context())
 	g.says(func(k guest.Kept) (guest.Tokens, error) {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,9 +28,10 @@ type visit struct {
 	scope   string
 
 	house *house
-	live  *session.Live // nil: nobody we know
+	hand  *session.AtHand // nil: nobody we know
 	// held is the session of the browser's cookie, also where it is none here.
-	held *session.Live
+	held *session.AtHand
+	read *session.Live // hand's, once somebody asked
 	// bearer is what may be an access token of ours; empty: no such thing was
 	// looked for, or found. bearers are further ones.
 	bearer  string
@@ -123,27 +125,40 @@ func (v *visit) recognise(r *http.Request) error {
 }
 
 func (v *visit) readCookie(ctx context.Context) error {
-	live, err := v.house.sessions.Read(ctx, v.scope, v.cookie)
+	held, err := v.house.sessions.Read(ctx, v.scope, v.cookie)
 	if err == session.ErrNone {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	v.held = live
-	if v.gate.takes(live) {
-		v.live = live
+	v.held = held
+	if v.gate.takes(held) {
+		v.is(held)
 	}
 	return nil
+}
+
+// is says who it is; nil: nobody we know.
+func (v *visit) is(hand *session.AtHand) { v.hand, v.read = hand, nil }
+
+// live is the session of who is here, or nil. It is for our pages: a request to
+// the app knows enough without.
+func (v *visit) live() *session.Live {
+	if v.read == nil && v.hand != nil {
+		v.read = v.hand.Live()
+	}
+	return v.read
 }
 
 // takes reports whether a session counts at this site. One that is shared among
 // sites, or began before a change of the config, may come from a provider that
 // the site does not offer, or offers as another's.
-func (g *Gate) takes(live *session.Live) bool {
-	if k, ok := live.Site.Load().(*known); ok && k.gate == g {
+func (g *Gate) takes(hand *session.AtHand) bool {
+	if k, ok := hand.Site.Load().(*known); ok && k.gate == g {
 		return !k.lapsed()
 	}
+	live := hand.Live()
 	method := named(g.providers, live.Provider)
 	if method == nil {
 		return false
@@ -156,13 +171,17 @@ func (g *Gate) takes(live *session.Live) bool {
 }
 
 // known is somebody signed in as one site knows them: rendered once, used for
-// every request until the session is forgotten.
+// every request until the session is forgotten. All its texts lie in one piece.
 type known struct {
 	gate    *Gate
-	live    *session.Live
+	hand    *session.AtHand
 	visitor policy.Visitor
-	block   header.Block
-	lookup  caddy.ReplacerFunc
+	// name is for display, handle the session's. account is what the provider that
+	// they came in by calls theirs.
+	name, handle, account string
+
+	block  header.Block
+	lookup caddy.ReplacerFunc
 
 	renewal *renewal // nil: nothing to renew
 	// lapse is when nobody can vouch for the account any more, in Unix
@@ -182,23 +201,26 @@ type known struct {
 
 // known is nil for nobody we know.
 func (v *visit) known(g *Gate) *known {
-	if v.live == nil {
+	if v.hand == nil {
 		return nil
 	}
 	// Another site of the same host, or this one before a reload, may have
 	// left its own.
-	if k, ok := v.live.Site.Load().(*known); ok && k.gate == g {
+	if k, ok := v.hand.Site.Load().(*known); ok && k.gate == g {
 		return k
 	}
-	k := render(g, v.live)
-	v.live.Site.Store(k)
+	k := render(g, v.hand, v.live())
+	v.hand.Site.Store(k)
 	return k
 }
 
-func render(g *Gate, live *session.Live) *known {
-	k := &known{gate: g, live: live, visitor: g.visitorOf(live)}
-	fields := k.render(g.fields)
-	k.block, k.check = header.NewBlock(fields...), header.NewBlock(k.render(g.checkFields)...)
+func render(g *Gate, hand *session.AtHand, live *session.Live) *known {
+	k := &known{gate: g, hand: hand, visitor: g.visitorOf(live), name: live.Person.User.Name, handle: live.Handle}
+	if account := &live.Person.Identity; account.Provider == live.Provider {
+		k.account = account.Subject
+	}
+	k.pack()
+	k.block, k.check = g.names.Block(k.render(g.fields)...), g.names.Block(k.render(g.checkFields)...)
 	k.bare = k.block
 	k.lookup = k.placeholder
 	if live.Grant != nil {
@@ -206,10 +228,34 @@ func render(g *Gate, live *session.Live) *known {
 		token, until := g.tokenField(live)
 		k.tokenUntil = until
 		if token.Name != "" {
-			k.block = header.NewBlock(append(fields, token)...)
+			k.block = k.block.With(token)
 		}
 	}
 	return k
+}
+
+// pack lays all texts down in one piece of memory, and the lists in another. As
+// they were read they are a dozen: every collection of garbage would go over
+// each, for as long as the session is at hand.
+func (k *known) pack() {
+	visitor := &k.visitor
+	lists, groups := slices.Concat(visitor.Groups, visitor.Roles), len(visitor.Groups)
+	texts := []*string{&visitor.UserID, &visitor.Email, &visitor.Provider, &k.name, &k.handle, &k.account}
+	for i := range groups {
+		texts = append(texts, &lists[i]) // a role's text is the config's
+	}
+	size := 0
+	for _, text := range texts {
+		size += len(*text)
+	}
+	var b strings.Builder
+	b.Grow(size)
+	for _, text := range texts {
+		begin := b.Len()
+		b.WriteString(*text)
+		*text = b.String()[begin:]
+	}
+	visitor.Groups, visitor.Roles = lists[:groups:groups], lists[groups:]
 }
 
 // render fills in what lasts as long as the session.
@@ -240,7 +286,7 @@ func (k *known) headers(v *visit) (header.Block, error) {
 	if k.gate.signs {
 		a, err := k.assertion(v)
 		if err != nil {
-			return nil, err
+			return header.Block{}, err
 		}
 		block, bare = a.block, a.bare
 	}
@@ -284,7 +330,7 @@ func nobody(key string) (any, bool) {
 }
 
 // blank is nobody in particular: to try what words there are.
-func blank() *known { return &known{live: new(session.Live)} }
+func blank() *known { return new(known) }
 
 func (k *known) placeholder(key string) (any, bool) {
 	if !strings.HasPrefix(key, placeholderPrefix) {
@@ -301,7 +347,7 @@ func (k *known) word(name string) (any, bool) {
 	case "email":
 		return k.visitor.Email, true
 	case "name":
-		return k.live.Person.User.Name, true
+		return k.name, true
 	case "groups":
 		return header.List(k.visitor.Groups), true
 	case "roles":
@@ -309,7 +355,7 @@ func (k *known) word(name string) (any, bool) {
 	case "provider":
 		return k.visitor.Provider, true
 	case "session":
-		return k.live.Handle, true
+		return k.handle, true
 	default:
 		return nil, false
 	}

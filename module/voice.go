@@ -89,7 +89,7 @@ func (p inPages) waits(w http.ResponseWriter, _ *http.Request, _ *visit, _ *wait
 
 func (p inPages) question(w http.ResponseWriter, r *http.Request, v *visit, waits *waiting, d identity.Decision, about *identity.User) error {
 	ask, label, there := waits.asks(d, v.user()), p.labelOf(waits.Provider), waits.there()
-	current := account(v.live)
+	current := account(v.live())
 	switch d.Needs {
 	case identity.ConfirmLink, identity.Nothing:
 		q := page.ConfirmLink{Ask: ask, Provider: label, Account: there, Into: page.Account{Email: string(waits.address())}}
@@ -134,7 +134,7 @@ func (p inPages) declined(w http.ResponseWriter, r *http.Request, v *visit, wait
 	if waits.Kind == pending.Address {
 		return p.seeOther(w, p.accountURL(""))
 	}
-	p.pages.Declined(w, r, page.Declined{Again: p.signInURL(p.wanted(waits.Return)), Home: waits.Return, SignedIn: v.live != nil})
+	p.pages.Declined(w, r, page.Declined{Again: p.signInURL(p.wanted(waits.Return)), Home: waits.Return, SignedIn: v.live() != nil})
 	return nil
 }
 

@@ -73,10 +73,11 @@ func FuzzText(f *testing.F) {
 }
 
 func person() Block {
-	return NewBlock(
+	names := NewNames("Remote-User", "remote-email", "Remote-Name", "Remote-Groups", "Remote-Roles", "Remote-Assertion", "X-Other")
+	return names.Block(
 		Field{"remote-user", "u_7f3k2"}, Field{"Remote-Email", "ada@example.com"}, Field{"Remote-Name", Text("Ada Lovelace")},
-		Field{"Remote-Groups", List([]string{"staff", "external-users"})}, Field{"Remote-Roles", ""}, Field{"Remote-Assertion", "eyJ.eyJ.sig"},
-	)
+		Field{"Remote-Groups", List([]string{"staff", "external-users"})}, Field{"Remote-Roles", ""},
+	).With(Field{"Remote-Assertion", "eyJ.eyJ.sig"})
 }
 
 func TestBlockLeavesOutWhatIsEmpty(t *testing.T) {
@@ -92,9 +93,39 @@ func TestBlockLeavesOutWhatIsEmpty(t *testing.T) {
 }
 
 func TestBlockNeverSplitsAHeader(t *testing.T) {
-	b := NewBlock(Field{"Remote-Name", "a\r\nRemote-User: root"}, Field{"Remote-Email", " x"})
-	if b[0].Value != "a%0D%0ARemote-User: root" || b[1].Value != "%20x" {
-		t.Errorf("%q", b)
+	b := NewNames("Remote-Email", "Remote-Name").Block(Field{"Remote-Name", "a\r\nRemote-User: root"}, Field{"Remote-Email", " x"})
+	if want := []Field{{"Remote-Name", "a%0D%0ARemote-User: root"}, {"Remote-Email", "%20x"}}; !slices.Equal(b.Fields(), want) {
+		t.Errorf("%q", b.Fields())
+	}
+}
+
+// Values of any length, and as many as there are names.
+func TestBlockHoldsWhateverFits(t *testing.T) {
+	var names []string
+	var fields []Field
+	for i := range 600 {
+		name := "X-" + strings.Repeat("A", i+1)
+		names, fields = append(names, name), append(fields, Field{http.CanonicalHeaderKey(name), strings.Repeat("v", 1+i*i%70_000)})
+	}
+	if b := NewNames(names...).Block(fields...); !slices.Equal(b.Fields(), fields) {
+		t.Error("is not what it was made of")
+	}
+	h := http.Header{}
+	var none Block
+	if none.Set(h, nil); len(h) != 0 || len(none.Fields()) != 0 {
+		t.Errorf("the zero block says %v", h)
+	}
+}
+
+func TestBlockTakesOtherNamesToo(t *testing.T) {
+	names := NewNames("Remote-User")
+	one := names.Block(Field{"Remote-User", "u"}, Field{"remote-email", "x"}, Field{"Remote-Name", "n"})
+	two := names.Block(Field{"Remote-Groups", "g"})
+	if want := []Field{{"Remote-User", "u"}, {"Remote-Email", "x"}, {"Remote-Name", "n"}}; !slices.Equal(one.Fields(), want) {
+		t.Errorf("%q", one.Fields())
+	}
+	if want := []Field{{"Remote-Groups", "g"}}; !slices.Equal(two.Fields(), want) {
+		t.Errorf("%q", two.Fields())
 	}
 }
 
@@ -109,7 +140,7 @@ func TestValuesAreNotShared(t *testing.T) {
 		values[0] = "replaced"
 		one[name] = append(values, "appended")
 	}
-	for _, f := range b {
+	for _, f := range b.Fields() {
 		if got := two[f.Name]; !slices.Equal(got, []string{f.Value}) {
 			t.Errorf("%s: %q", f.Name, got)
 		}
@@ -129,7 +160,7 @@ func TestSetUsesTheRoomThereIs(t *testing.T) {
 		t.Errorf("%v allocations without room", n)
 	}
 	rest := b.Set(h, make([]string, 1, 32))
-	if len(rest) != 1+len(b) {
+	if len(rest) != 1+len(b.Fields()) {
 		t.Errorf("%d used", len(rest))
 	}
 }

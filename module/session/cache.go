@@ -5,43 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/caddy-login/caddy-login/module/identity"
 )
-
-// Live is a session at hand, with its person. Its fields are never written to
-// again; what changes is forgotten and read anew.
-type Live struct {
-	Session
-	Person identity.Person
-	// Grant is what tokens of the provider's are kept; nil: none.
-	Grant *Grant
-
-	// Site holds whatever the handler made of this session for one site: the
-	// headers, ready to send. The cache neither reads nor compares it.
-	Site atomic.Value
-
-	seen    atomic.Int64 // unix nanoseconds
-	begins  int64
-	expires int64
-	hash    hash
-}
-
-// newLive takes over what it is given.
-func newLive(session Session, person identity.Person, grant *Grant) *Live {
-	live := &Live{
-		Session: session, Person: person, Grant: grant,
-		begins: session.begins().UnixNano(), expires: session.Expires.UnixNano(),
-	}
-	live.seen.Store(session.Seen.UnixNano())
-	live.pack()
-	return live
-}
-
-func (l *Live) livesAt(now time.Time) bool {
-	at := now.UnixNano()
-	return l.Ended.IsZero() && l.begins < at && at < l.expires && at < l.seen.Load()+int64(l.Idle)
-}
 
 type hash [sha256.Size]byte
 
@@ -60,7 +24,8 @@ const maxCookie = 256
 
 const (
 	shards = 64
-	// perShard bounds the cache: 64 × 1,024 sessions, some 64 MB when full.
+	// perShard bounds the cache: 64 × 1,024 sessions, with what one
+	// site keeps of each some 200 MB when full.
 	// Beyond that a session in use is now and then read from the store again.
 	perShard = 1024
 )
@@ -68,7 +33,7 @@ const (
 // cache keeps sessions at hand by their cookie, and finds them by their key to
 // forget them.
 type cache struct {
-	byCookie [shards]shard[hash, *Live]
+	byCookie [shards]shard[hash, *AtHand]
 	byKey    [shards]shard[Key, hash]
 	// epoch counts forgettings. What was read from the store before one is not
 	// kept after it: it may be what was to be forgotten.
@@ -83,51 +48,51 @@ type shard[K comparable, V any] struct {
 
 func (c *cache) init() {
 	for i := range shards {
-		c.byCookie[i].m = make(map[hash]*Live)
+		c.byCookie[i].m = make(map[hash]*AtHand)
 		c.byKey[i].m = make(map[Key]hash)
 	}
 }
 
-func (c *cache) find(h hash) *Live {
+func (c *cache) find(h hash) *AtHand {
 	s := &c.byCookie[h[0]%shards]
 	s.RLock()
-	live := s.m[h]
+	held := s.m[h]
 	s.RUnlock()
-	return live
+	return held
 }
 
-// keep puts live at hand, unless something was forgotten since epoch: then it
+// keep puts a session at hand, unless something was forgotten since epoch: then it
 // serves this request only. Where another request was faster, its is returned:
-// one session, one Live.
+// one session, one AtHand.
 //
 // The index is written before the epoch is read, and forget counts before it
 // looks: so either forget finds the session, or keep sees that it must not.
 // Meanwhile the shard's lock keeps everybody from finding it.
-func (c *cache) keep(live *Live, epoch uint64) *Live {
-	h := live.hash
+func (c *cache) keep(held *AtHand, epoch uint64) *AtHand {
+	h := held.hash
 	s := &c.byCookie[h[0]%shards]
 	s.Lock()
 	defer s.Unlock()
 	if other := s.m[h]; other != nil {
 		return other
 	}
-	c.index(live.Key, h)
+	c.index(held.key, h)
 	if c.epoch.Load() != epoch {
-		c.unindex(live.Key)
-		return live
+		c.unindex(held.key)
+		return held
 	}
 	if len(s.m) >= perShard {
 		c.evict(s)
 	}
-	s.m[h] = live
-	return live
+	s.m[h] = held
+	return held
 }
 
 // evict drops any one: Go's maps begin at a random place.
-func (c *cache) evict(s *shard[hash, *Live]) {
-	for h, live := range s.m {
+func (c *cache) evict(s *shard[hash, *AtHand]) {
+	for h, held := range s.m {
 		delete(s.m, h)
-		c.unindex(live.Key)
+		c.unindex(held.key)
 		return
 	}
 }
@@ -169,9 +134,9 @@ func (c *cache) forgetAll() {
 	for i := range shards {
 		s := &c.byCookie[i]
 		s.Lock()
-		for h, live := range s.m {
+		for h, held := range s.m {
 			delete(s.m, h)
-			c.unindex(live.Key)
+			c.unindex(held.key)
 		}
 		s.Unlock()
 	}
@@ -186,8 +151,8 @@ func (c *cache) seen(key Key) (at time.Time) {
 	if !found {
 		return at
 	}
-	if live := c.find(h); live != nil && live.Key == key {
-		return time.Unix(0, live.seen.Load()).UTC()
+	if held := c.find(h); held != nil && held.key == key {
+		return time.Unix(0, held.seen.Load()).UTC()
 	}
 	return at
 }

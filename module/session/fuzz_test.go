@@ -53,7 +53,7 @@ func FuzzRead(f *testing.F) {
 		cookie := good[:from] + text + good[to:]
 		live, err := w.sessions.Read(context.Background(), scope, cookie)
 		if cookie == good && scope == host {
-			if err != nil || live.User != w.person.User.ID {
+			if err != nil || live.Live().User != w.person.User.ID {
 				t.Errorf("the cookie itself: %v, %v", live, err)
 			}
 			return
@@ -91,28 +91,29 @@ func FuzzRecord(f *testing.F) {
 		sessions.ForgetEverything()
 		text := changed(t, record, change)
 		store.value = append([]byte{version}, text...)
-		live, err := sessions.Read(context.Background(), host, cookie)
-		if (live == nil) == (err == nil) {
-			t.Fatalf("%v and %v", live, err)
+		held, err := sessions.Read(context.Background(), host, cookie)
+		if (held == nil) == (err == nil) {
+			t.Fatalf("%v and %v", held, err)
 		}
 		if version > 1 && !errors.Is(err, guest.ErrNewer) || version == 0 && (err == nil || errors.Is(err, session.ErrNone)) {
-			t.Errorf("version %d: %v, %v", version, live, err)
+			t.Errorf("version %d: %v, %v", version, held, err)
 		}
-		w.livesAsItSays(t, text, live, err)
+		w.livesAsItSays(t, text, held, err)
 		if err != nil {
 			return
 		}
+		live := held.Live()
 		if live.Key != begun.Key || live.Handle != begun.Handle || live.Person.User.ID != w.person.User.ID {
 			t.Errorf("%s is somebody else: %+v", text, live.Session)
 		}
 		// At hand it is what it was.
-		if again, err := sessions.Read(context.Background(), host, cookie); err != nil || again.Key != live.Key || again.User != live.User {
+		if again, err := sessions.Read(context.Background(), host, cookie); err != nil || again.Key() != live.Key || again.Live().User != live.User {
 			t.Errorf("%s, again: %v, %v", text, again, err)
 		}
 	})
 }
 
-func (w *world) livesAsItSays(t *testing.T, text string, live *session.Live, err error) {
+func (w *world) livesAsItSays(t *testing.T, text string, held *session.AtHand, err error) {
 	var says session.Session
 	if json.Unmarshal([]byte(text), &says) != nil {
 		if err == nil || errors.Is(err, session.ErrNone) {
@@ -124,7 +125,7 @@ func (w *world) livesAsItSays(t *testing.T, text string, live *session.Live, err
 		return
 	}
 	now := w.clock.Now()
-	if !says.Ended.IsZero() || !now.Before(says.Expires) || !now.Before(says.Seen.Add(says.Idle)) || says.Scope != host || says.User != live.Person.User.ID {
+	if !says.Ended.IsZero() || !now.Before(says.Expires) || !now.Before(says.Seen.Add(says.Idle)) || says.Scope != host || says.User != held.Live().Person.User.ID {
 		t.Errorf("%s lives", text)
 	}
 }

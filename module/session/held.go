@@ -17,10 +17,10 @@ import (
 //
 // It must not be called for a session whose cookie somebody has: the session
 // would be at hand twice, and Forget would find it once.
-func (s *Sessions) Find(ctx context.Context, key Key) (*Live, error) {
-	if live := s.cache.find(hash(key)); live != nil {
-		if s.Again(live) {
-			return live, nil
+func (s *Sessions) Find(ctx context.Context, key Key) (*AtHand, error) {
+	if held := s.cache.find(hash(key)); held != nil {
+		if s.Again(held) {
+			return held, nil
 		}
 		// The store may know of a later use.
 		s.cache.forget(key)
@@ -33,19 +33,17 @@ func (s *Sessions) Find(ctx context.Context, key Key) (*Live, error) {
 	if !live.livesAt(now) {
 		return nil, ErrNone
 	}
-	s.touch(live, now)
-	live.hash = hash(key)
-	return s.cache.keep(live, epoch), nil
+	return s.hold(live, hash(key), epoch, now)
 }
 
 // Again reports whether a session that was found before is still at hand, and
 // lives. If so, it was just used.
-func (s *Sessions) Again(live *Live) bool {
+func (s *Sessions) Again(held *AtHand) bool {
 	now := s.now()
-	if s.cache.find(live.hash) != live || !live.livesAt(now) {
+	if s.cache.find(held.hash) != held || !held.livesAt(now) {
 		return false
 	}
-	s.touch(live, now)
+	s.touch(held, now)
 	return true
 }
 

@@ -307,7 +307,7 @@ func TestNothingIsAtHandOnceAllIsForgotten(t *testing.T) {
 	w := newWorld(t)
 	begun, cookie := w.begin(session.New{})
 	closed := 0
-	w.sessions.Watch(context.Background(), w.signedIn(cookie), &session.Stream{End: func() { closed++ }})
+	w.sessions.Watch(context.Background(), w.atHand(cookie), &session.Stream{End: func() { closed++ }})
 	for range 20 {
 		_, other := w.begin(session.New{})
 		w.signedIn(other)

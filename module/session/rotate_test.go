@@ -75,8 +75,8 @@ func TestStreamsOfWhatAUserEndedAreClosed(t *testing.T) {
 	w.clock.Advance(time.Hour)
 	_, after := w.begin(session.New{})
 	ended, others := 0, 0
-	w.sessions.Watch(context.Background(), w.signedIn(before), &session.Stream{End: func() { ended++ }})
-	w.sessions.Watch(context.Background(), w.signedIn(after), &session.Stream{End: func() { others++ }})
+	w.sessions.Watch(context.Background(), w.atHand(before), &session.Stream{End: func() { ended++ }})
+	w.sessions.Watch(context.Background(), w.atHand(after), &session.Stream{End: func() { others++ }})
 	w.change(func(u *identity.User) { u.Name = "Ada" })
 	if ended != 0 || others != 0 {
 		t.Error("a new name closes streams")
@@ -95,7 +95,7 @@ func TestRotatedSessionGoesOnUnderAnotherCookie(t *testing.T) {
 		Origin: session.Origin{Issuer: "https://id.example.com", Subject: "ada", SessionID: "s1"},
 	})
 	closed := 0
-	w.sessions.Watch(context.Background(), w.signedIn(oldCookie), &session.Stream{End: func() { closed++ }})
+	w.sessions.Watch(context.Background(), w.atHand(oldCookie), &session.Stream{End: func() { closed++ }})
 	w.clock.Advance(time.Hour)
 	fresh, cookie, err := w.rotate(old.Key)
 	w.must(err)

@@ -65,6 +65,14 @@ type Session struct {
 	Place string `json:"place,omitempty"`
 }
 
+// Live is a session that lives, with its person.
+type Live struct {
+	Session
+	Person identity.Person
+	// Grant is what tokens of the provider's are kept; nil: none.
+	Grant *Grant
+}
+
 // Ticket is the way into a session that is about to begin: a random id, and
 // the cookie that holds it. It is made ahead of the transaction, which others
 // wait for.
@@ -216,22 +224,22 @@ func purpose(scope string) string { return "session\x00" + scope }
 // error means that the store failed: nobody is then signed in or out.
 //
 // A session in use is found without the store, in about a microsecond.
-func (s *Sessions) Read(ctx context.Context, scope, cookie string) (*Live, error) {
+func (s *Sessions) Read(ctx context.Context, scope, cookie string) (*AtHand, error) {
 	if cookie == "" {
 		return nil, ErrNone
 	}
 	now := s.now()
-	if live := s.cache.find(cookieHash(cookie)); live != nil {
-		if live.Scope != scope || !live.livesAt(now) {
+	if held := s.cache.find(cookieHash(cookie)); held != nil {
+		if !held.isOn(scope) || !held.livesAt(now) {
 			return nil, ErrNone
 		}
-		s.touch(live, now)
-		return live, nil
+		s.touch(held, now)
+		return held, nil
 	}
 	return s.load(ctx, scope, cookie, now)
 }
 
-func (s *Sessions) load(ctx context.Context, scope, cookie string, now time.Time) (*Live, error) {
+func (s *Sessions) load(ctx context.Context, scope, cookie string, now time.Time) (*AtHand, error) {
 	id, err := s.ring.Open(purpose(scope), cookie)
 	if err != nil {
 		return nil, ErrNone
@@ -245,9 +253,18 @@ func (s *Sessions) load(ctx context.Context, scope, cookie string, now time.Time
 	if live.Scope != scope || !live.livesAt(now) {
 		return nil, ErrNone
 	}
-	s.touch(live, now)
-	live.hash = cookieHash(cookie)
-	return s.cache.keep(live, epoch), nil
+	return s.hold(live, cookieHash(cookie), epoch, now)
+}
+
+// hold puts a session that was just read and used at hand, under the name h.
+func (s *Sessions) hold(live *Live, h hash, epoch uint64, now time.Time) (*AtHand, error) {
+	held, err := newAtHand(live)
+	if err != nil {
+		return nil, fmt.Errorf("keeping session at hand: %w", err)
+	}
+	s.touch(held, now)
+	held.hash = h
+	return s.cache.keep(held, epoch), nil
 }
 
 // fetch reads a session and its person, or ErrNone where the person has no such
@@ -276,7 +293,7 @@ func (s *Sessions) fetch(ctx context.Context, key Key) (*Live, error) {
 	case !session.allowedBy(&person.User):
 		return nil, ErrNone
 	}
-	return newLive(session, *person, grant), nil
+	return &Live{Session: session, Person: *person, Grant: grant}, nil
 }
 
 func readSession(tx guest.Tx, key Key, session *Session) error {
@@ -334,7 +351,7 @@ func (s *Sessions) ForgetUser(ctx context.Context, user identity.UserID) error {
 	}
 	for _, key := range keys {
 		s.cache.forget(key)
-		if lives := s.streams.of(key); slices.ContainsFunc(lives, func(live *Live) bool { return !s.maySee(ctx, live) }) {
+		if held := s.streams.of(key); slices.ContainsFunc(held, func(one *AtHand) bool { return !s.maySee(ctx, one) }) {
 			s.streams.end(key)
 		}
 	}

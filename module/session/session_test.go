@@ -90,15 +90,20 @@ func (w *world) begin(n session.New) (*session.Session, string) {
 	return begun, ticket.Cookie
 }
 
-func (w *world) read(cookie string) (*session.Live, error) {
+func (w *world) read(cookie string) (*session.AtHand, error) {
 	return w.sessions.Read(context.Background(), host, cookie)
+}
+
+func (w *world) atHand(cookie string) *session.AtHand {
+	w.t.Helper()
+	held, err := w.read(cookie)
+	w.must(err)
+	return held
 }
 
 func (w *world) signedIn(cookie string) *session.Live {
 	w.t.Helper()
-	live, err := w.read(cookie)
-	w.must(err)
-	return live
+	return w.atHand(cookie).Live()
 }
 
 func (w *world) signedOut(cookie string) {
@@ -385,16 +390,16 @@ func TestReadNeverFindsWhatEndHasEnded(t *testing.T) {
 func TestStreamEndsWithItsSession(t *testing.T) {
 	w := newWorld(t)
 	begun, cookie := w.begin(session.New{})
-	live := w.signedIn(cookie)
+	held := w.atHand(cookie)
 	var ended, other, released atomic.Int64
 	streams := []*session.Stream{
 		{End: func() { ended.Add(1) }}, {End: func() { released.Add(1) }}, {End: func() { ended.Add(1) }},
 	}
 	for _, s := range streams {
-		w.sessions.Watch(context.Background(), live, s)
+		w.sessions.Watch(context.Background(), held, s)
 	}
 	_, othersCookie := w.begin(session.New{})
-	w.sessions.Watch(context.Background(), w.signedIn(othersCookie), &session.Stream{End: func() { other.Add(1) }})
+	w.sessions.Watch(context.Background(), w.atHand(othersCookie), &session.Stream{End: func() { other.Add(1) }})
 	w.sessions.Release(streams[1])
 	w.sessions.Release(streams[1])
 
@@ -407,10 +412,10 @@ func TestStreamEndsWithItsSession(t *testing.T) {
 func TestStreamOpenedOnAnEndedSessionEndsAtOnce(t *testing.T) {
 	w := newWorld(t)
 	begun, cookie := w.begin(session.New{})
-	live := w.signedIn(cookie)
+	held := w.atHand(cookie)
 	w.must(w.sessions.End(context.Background(), begun.Key))
 	ended := false
-	w.sessions.Watch(context.Background(), live, &session.Stream{End: func() { ended = true }})
+	w.sessions.Watch(context.Background(), held, &session.Stream{End: func() { ended = true }})
 	if !ended {
 		t.Error("the stream goes on")
 	}
@@ -425,14 +430,14 @@ func TestStreamOpenedByWhoHasChangedSinceEndsAtOnce(t *testing.T) {
 		groups []string
 		ends   bool
 	}{{[]string{"staff"}, true}, {[]string{"staff"}, false}, {nil, true}} {
-		live := w.signedIn(cookie)
+		held := w.atHand(cookie)
 		w.must(w.store.Update(context.Background(), func(tx guest.Tx) error {
-			_, err := identity.SetGroups(tx, live.User, change.groups)
+			_, err := identity.SetGroups(tx, w.person.User.ID, change.groups)
 			return err
 		}))
-		w.must(w.sessions.ForgetUser(context.Background(), live.User))
+		w.must(w.sessions.ForgetUser(context.Background(), w.person.User.ID))
 		ended := false
-		w.sessions.Watch(context.Background(), live, &session.Stream{End: func() { ended = true }})
+		w.sessions.Watch(context.Background(), held, &session.Stream{End: func() { ended = true }})
 		if ended != change.ends {
 			t.Errorf("the groups became %q: the stream ended: %t", change.groups, ended)
 		}
@@ -443,7 +448,7 @@ func TestSweepEndsStreamsOfExpiredSessions(t *testing.T) {
 	w := newWorld(t)
 	_, cookie := w.begin(session.New{})
 	ended := false
-	w.sessions.Watch(context.Background(), w.signedIn(cookie), &session.Stream{End: func() { ended = true }})
+	w.sessions.Watch(context.Background(), w.atHand(cookie), &session.Stream{End: func() { ended = true }})
 	w.clock.Advance(7*24*time.Hour - time.Second)
 	w.sessions.Sweep(context.Background())
 	if ended {

@@ -14,7 +14,7 @@ type Stream struct {
 	// must not block.
 	End func()
 
-	live       *Live
+	held       *AtHand
 	prev, next *Stream
 }
 
@@ -34,46 +34,46 @@ func (s *streams) init() {
 // where the session ended since it was read, or its person became another to
 // those who judge them: whoever closes their streams for that may have come
 // before this one.
-func (s *Sessions) Watch(ctx context.Context, live *Live, stream *Stream) {
-	stream.live = live
+func (s *Sessions) Watch(ctx context.Context, held *AtHand, stream *Stream) {
+	stream.held = held
 	s.streams.add(stream)
 	// Still at hand, it has not ended before the stream was added; and from
 	// then on whoever ends it finds the stream. Else only the store knows.
-	if s.cache.find(live.hash) == live {
+	if s.cache.find(held.hash) == held {
 		return
 	}
-	if !s.maySee(ctx, live) {
+	if !s.maySee(ctx, held) {
 		stream.End()
 	}
 }
 
 // maySee reports whether a session lives, and rules see in its person what they
 // saw when it was read.
-func (s *Sessions) maySee(ctx context.Context, live *Live) bool {
-	stored, err := s.verify(ctx, live)
+func (s *Sessions) maySee(ctx context.Context, held *AtHand) bool {
+	stored, err := s.verify(ctx, held)
 	if err != nil {
 		return false
 	}
-	was, is := &live.Person, &stored.Person
+	was, is := &held.Live().Person, &stored.Person
 	return was.User.ID == is.User.ID && was.User.Email == is.User.Email &&
 		slices.Equal(was.User.Groups, is.User.Groups) && slices.Equal(was.Identity.Groups, is.Identity.Groups)
 }
 
 // Release unties the stream. It may be called twice, or without Watch.
 func (s *Sessions) Release(stream *Stream) {
-	if stream.live != nil {
+	if stream.held != nil {
 		s.streams.remove(stream)
-		stream.live = nil
+		stream.held = nil
 	}
 }
 
-// verify asks the store whether live still lives, and as what.
-func (s *Sessions) verify(ctx context.Context, live *Live) (*Live, error) {
-	stored, err := s.fetch(ctx, live.Key)
+// verify asks the store whether what is held still lives, and as what.
+func (s *Sessions) verify(ctx context.Context, held *AtHand) (*Live, error) {
+	stored, err := s.fetch(ctx, held.key)
 	if err != nil {
 		return nil, err
 	}
-	if stored.livesAt(s.now()) || stored.Ended.IsZero() && live.livesAt(s.now()) {
+	if stored.livesAt(s.now()) || stored.Ended.IsZero() && held.livesAt(s.now()) {
 		return stored, nil
 	}
 	return nil, ErrNone
@@ -82,22 +82,22 @@ func (s *Sessions) verify(ctx context.Context, live *Live) (*Live, error) {
 // Sweep ends the streams of sessions that have expired. Call it every few
 // seconds.
 func (s *Sessions) Sweep(ctx context.Context) {
-	for _, live := range s.streams.lives() {
-		if live.livesAt(s.now()) {
+	for _, held := range s.streams.lives() {
+		if held.livesAt(s.now()) {
 			continue
 		}
-		if _, err := s.verify(ctx, live); err != nil {
-			s.streams.end(live.Key)
+		if _, err := s.verify(ctx, held); err != nil {
+			s.streams.end(held.key)
 		}
 	}
 }
 
 // Streaming are the sessions that have a stream: they may be in use without a
 // request.
-func (s *Sessions) Streaming() []*Live { return s.streams.lives() }
+func (s *Sessions) Streaming() []*AtHand { return s.streams.lives() }
 
 func (s *streams) add(stream *Stream) {
-	key := stream.live.Key
+	key := stream.held.key
 	shard := &s[key[0]%shards]
 	shard.Lock()
 	defer shard.Unlock()
@@ -108,7 +108,7 @@ func (s *streams) add(stream *Stream) {
 }
 
 func (s *streams) remove(stream *Stream) {
-	key := stream.live.Key
+	key := stream.held.key
 	shard := &s[key[0]%shards]
 	shard.Lock()
 	defer shard.Unlock()
@@ -126,13 +126,13 @@ func (s *streams) remove(stream *Stream) {
 	stream.prev, stream.next = nil, nil
 }
 
-// lives is one Live of each session that has a stream.
-func (s *streams) lives() []*Live {
-	var lives []*Live
+// lives is one of each session that has a stream.
+func (s *streams) lives() []*AtHand {
+	var lives []*AtHand
 	for i := range s {
 		s[i].Lock()
 		for _, stream := range s[i].first {
-			lives = append(lives, stream.live)
+			lives = append(lives, stream.held)
 		}
 		s[i].Unlock()
 	}
@@ -140,14 +140,14 @@ func (s *streams) lives() []*Live {
 }
 
 // of is what the streams of a session were opened with.
-func (s *streams) of(key Key) (lives []*Live) {
+func (s *streams) of(key Key) (held []*AtHand) {
 	shard := &s[key[0]%shards]
 	shard.Lock()
 	defer shard.Unlock()
 	for stream := shard.first[key]; stream != nil; stream = stream.next {
-		lives = append(lives, stream.live)
+		held = append(held, stream.held)
 	}
-	return slices.Compact(lives)
+	return slices.Compact(held)
 }
 
 func (s *streams) end(key Key) {

@@ -21,9 +21,9 @@ type touched struct {
 // minute later.
 const maxTouched = shards * perShard
 
-func (s *Sessions) touch(live *Live, now time.Time) {
-	seen, at := live.seen.Load(), now.UnixNano()
-	if at-seen < int64(min(touchEvery, live.Idle/4)) || !live.seen.CompareAndSwap(seen, at) {
+func (s *Sessions) touch(held *AtHand, now time.Time) {
+	seen, at := held.seen.Load(), now.UnixNano()
+	if at-seen < min(int64(touchEvery), held.idle/4) || !held.seen.CompareAndSwap(seen, at) {
 		return
 	}
 	s.touched.Lock()
@@ -32,7 +32,7 @@ func (s *Sessions) touch(live *Live, now time.Time) {
 		s.touched.m = make(map[Key]time.Time)
 	}
 	if len(s.touched.m) < maxTouched {
-		s.touched.m[live.Key] = now
+		s.touched.m[held.key] = now
 	}
 }
 

@@ -118,11 +118,11 @@ var ErrForeign = errors.New("the credential is none of ours")
 // Another error means that the store failed. It counts as a use of the session.
 //
 // A token in use is found without the store and without a look at its signature.
-func (t *Tokens) Read(ctx context.Context, site Site, credential string) (*session.Live, error) {
+func (t *Tokens) Read(ctx context.Context, site Site, credential string) (*session.AtHand, error) {
 	name := nameOf(credential)
 	now := t.now()
-	if e := t.cache.find(name); e != nil && e.goodAt(now) && e.site == site && t.sessions.Again(e.live) {
-		return e.live, nil
+	if e := t.cache.find(name); e != nil && e.goodAt(now) && e.site == site && t.sessions.Again(e.held) {
+		return e.held, nil
 	}
 	if !site.recognises(credential) {
 		return nil, ErrForeign
@@ -131,13 +131,13 @@ func (t *Tokens) Read(ctx context.Context, site Site, credential string) (*sessi
 	if err != nil {
 		return nil, ErrInvalid
 	}
-	live, err := t.find(ctx, site, c)
+	held, err := t.find(ctx, site, c)
 	if err != nil {
 		t.cache.forget(name)
 		return nil, err
 	}
-	t.cache.keep(name, &entry{site: site, live: live, issued: c.Issued, expires: c.Expires})
-	return live, nil
+	t.cache.keep(name, &entry{site: site, held: held, issued: c.Issued, expires: c.Expires})
+	return held, nil
 }
 
 var errForged = errors.New("not of our making")
@@ -164,7 +164,7 @@ func (t *Tokens) check(site Site, token string, now time.Time) (c claims, err er
 
 // find returns the session that a token is of. It must have begun with tokens:
 // see session.Sessions.Find.
-func (t *Tokens) find(ctx context.Context, site Site, c claims) (*session.Live, error) {
+func (t *Tokens) find(ctx context.Context, site Site, c claims) (*session.AtHand, error) {
 	s, err := t.sessions.ByHandle(ctx, c.Session)
 	if err == nil {
 		err = t.store.View(ctx, func(tx guest.Tx) error {
@@ -177,16 +177,17 @@ func (t *Tokens) find(ctx context.Context, site Site, c claims) (*session.Live, 
 	if err != nil {
 		return nil, fmt.Errorf("reading session of a token: %w", err)
 	}
-	live, err := t.sessions.Find(ctx, s.Key)
+	held, err := t.sessions.Find(ctx, s.Key)
 	switch {
 	case errors.Is(err, session.ErrNone):
 		return nil, ErrInvalid
 	case err != nil:
 		return nil, fmt.Errorf("reading session of a token: %w", err)
-	case string(live.User) != c.Subject || live.Scope != site.Scope:
+	}
+	if live := held.Live(); string(live.User) != c.Subject || live.Scope != site.Scope {
 		return nil, ErrInvalid
 	}
-	return live, nil
+	return held, nil
 }
 
 const (

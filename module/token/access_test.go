@@ -259,8 +259,8 @@ func TestForgedTokensAreNobody(t *testing.T) {
 
 // isNobody reports whether reading a token found nobody, for a reason in the
 // token.
-func isNobody(live *session.Live, err error) bool {
-	return live == nil && (errors.Is(err, token.ErrInvalid) || errors.Is(err, token.ErrForeign))
+func isNobody(held *session.AtHand, err error) bool {
+	return held == nil && (errors.Is(err, token.ErrInvalid) || errors.Is(err, token.ErrForeign))
 }
 
 // Whoever stole the signing key, and not what seals, still makes no token.

@@ -31,7 +31,7 @@ func nameOf(credential string) (n name) {
 // time whether it is still at hand: what is forgotten there is forgotten here.
 type entry struct {
 	site            Site
-	live            *session.Live
+	held            *session.AtHand
 	issued, expires int64 // in Unix seconds
 }
 

@@ -129,15 +129,15 @@ func (w *world) mustSpend(refresh guest.Secret) (next guest.Secret) {
 	return next
 }
 
-func (w *world) read(access string) (*session.Live, error) {
+func (w *world) read(access string) (*session.AtHand, error) {
 	return w.tokens.Read(context.Background(), w.site(), access)
 }
 
 func (w *world) isIn(access string) {
 	w.t.Helper()
-	live, err := w.read(access)
+	held, err := w.read(access)
 	w.must(err)
-	if live.User != w.person.User.ID || live.Person.User.Name != "Ada" {
+	if live := held.Live(); live.User != w.person.User.ID || live.Person.User.Name != "Ada" {
 		w.t.Fatalf("it is %+v", live.Session)
 	}
 }

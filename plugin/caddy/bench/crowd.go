@@ -176,11 +176,11 @@ func (c *crowd) check() (err error) {
 	}
 	defer func() { err = errors.Join(err, e.store.Close()) }()
 	for _, a := range c.Known {
-		live, err := e.sessions.Read(context.Background(), crowdScope, a.Cookie)
+		held, err := e.sessions.Read(context.Background(), crowdScope, a.Cookie)
 		if err != nil {
 			return fmt.Errorf("reading the session of %s: %w", a.Subject, err)
 		}
-		if live.User != a.ID || live.Person.Identity.Subject != a.Subject {
+		if live := held.Live(); live.User != a.ID || live.Person.Identity.Subject != a.Subject {
 			return fmt.Errorf("the session of %s is another's", a.Subject)
 		}
 	}
