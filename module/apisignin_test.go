@@ -249,7 +249,7 @@ func TestReturnCodeEndsWithTheBrowsersSession(t *testing.T) {
 	cookie := enter(t, c.Gate)
 	intent := c.begins()
 	code := c.letIn(intent, "login="+cookie)
-	held, err := c.house.sessions.Read(t.Context(), "localhost", cookie)
+	held, err := c.house.sessions.Read(t.Context(), "localhost", cookie, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ import (
 // assertion is what the app is told of somebody at one origin, with a signature
 // that expires. Times are in Unix nanoseconds.
 type assertion struct {
-	origin origin
+	origin *origin
 	// block holds the access token, where the app is told one; bare does not.
 	block, bare header.Block
 
@@ -42,13 +42,13 @@ func (a *assertion) freshAt(now int64) bool { return a.goodAt(now) && now < a.re
 const mostOrigins = 4
 
 // told is the assertion at hand for an origin, or nil.
-func (k *known) told(o origin) *assertion {
+func (k *known) told(o *origin) *assertion {
 	newest := k.said.Load()
-	if newest == nil || newest.origin == o {
+	if newest == nil || newest.origin.is(o) {
 		return newest
 	}
 	for _, a := range newest.others {
-		if a.origin == o {
+		if a.origin.is(o) {
 			return a
 		}
 	}
@@ -57,17 +57,17 @@ func (k *known) told(o origin) *assertion {
 
 // besides are the assertions for other origins than o, this one's others too. It
 // is nil where there are none: nearly every session has one origin.
-func (a *assertion) besides(o origin) (others []*assertion) {
+func (a *assertion) besides(o *origin) (others []*assertion) {
 	if a == nil {
 		return nil
 	}
-	if a.origin != o {
+	if !a.origin.is(o) {
 		alone := *a
 		alone.others = nil
 		others = append(others, &alone)
 	}
 	for _, other := range a.others {
-		if other.origin != o && len(others) < mostOrigins-1 {
+		if !other.origin.is(o) && len(others) < mostOrigins-1 {
 			others = append(others, other)
 		}
 	}
@@ -77,8 +77,7 @@ func (a *assertion) besides(o origin) (others []*assertion) {
 // assertion is one that is good. Whoever comes first once it is half spent makes
 // the next one, and the others go on with the old; with none they wait.
 func (k *known) assertion(v *visit) (*assertion, error) {
-	now := k.gate.now()
-	at := now.UnixNano()
+	at := v.at
 	a := k.told(v.origin)
 	switch {
 	case a.freshAt(at):
@@ -92,11 +91,12 @@ func (k *known) assertion(v *visit) (*assertion, error) {
 	if a := k.told(v.origin); a.freshAt(at) {
 		return a, nil
 	}
-	return k.assert(v, now)
+	return k.assert(v)
 }
 
 // assert makes an assertion and keeps it at hand. signing is held.
-func (k *known) assert(v *visit, now time.Time) (*assertion, error) {
+func (k *known) assert(v *visit) (*assertion, error) {
+	now := time.Unix(0, v.at)
 	expires := now.Add(seal.SignatureLife)
 	renew := now.Add(seal.SignatureLife / 2)
 	// Nothing is won by another one that ends with the session, too.
@@ -112,19 +112,18 @@ func (k *known) assert(v *visit, now time.Time) (*assertion, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &assertion{
-		origin: v.origin, issued: now.UnixNano(), until: expires.UnixNano(), renew: renew.UnixNano(),
-		block: k.gate.withToken(k.block, token),
-	}
+	a := &assertion{origin: v.origin, issued: now.UnixNano(), until: expires.UnixNano(), renew: renew.UnixNano()}
+	block, bare := k.blocks(live)
+	a.block = k.gate.withToken(block, token)
 	if a.bare = a.block; k.tokenUntil != 0 {
-		a.bare = k.gate.withToken(k.bare, token)
+		a.bare = k.gate.withToken(bare, token)
 	}
 	a.others = k.said.Load().besides(v.origin)
 	k.said.Store(a)
 	return a, nil
 }
 
-func (k *known) claims(live *session.Live, o origin, issued, expires time.Time) ([]byte, error) {
+func (k *known) claims(live *session.Live, o *origin, issued, expires time.Time) ([]byte, error) {
 	user := &live.Person.User
 	a := header.Assertion{
 		Origin: o.String(), Subject: k.visitor.UserID, Email: k.visitor.Email, Name: user.Name, Picture: user.Picture,

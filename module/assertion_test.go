@@ -3,6 +3,7 @@ package module
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ func visiting(t *testing.T, g *Gate, cookie, host string) (*visit, *known) {
 // tokenOf is the assertion that the app is sent.
 func tokenOf(t *testing.T, v *visit, k *known) string {
 	t.Helper()
+	v.at = k.gate.now().UnixNano() // another request's
 	block, err := k.headers(v)
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +148,16 @@ func TestForgottenSessionHasANewAssertion(t *testing.T) {
 func TestSiteWithoutTheHeaderSignsNothing(t *testing.T) {
 	g := openGate(t, `{"allow":[{"who":["users"]}],"headers":{"presets":["oauth2-proxy"]}}`)
 	v, k := visiting(t, g, enter(t, g), "localhost:8080")
-	if _, err := k.headers(v); err != nil || k.said.Load() != nil {
-		t.Errorf("signed, %v", err)
+	block, err := k.headers(v)
+	if err != nil || len(block.Fields()) == 0 {
+		t.Fatalf("told %q, %v", block.Fields(), err)
+	}
+	for _, f := range block.Fields() {
+		if strings.Count(f.Value, ".") == 2 && strings.HasPrefix(f.Value, "eyJ") {
+			t.Errorf("signed: %q", f)
+		}
+	}
+	if k.said.Load().until != 0 {
+		t.Error("what is told expires")
 	}
 }

@@ -409,7 +409,7 @@ func BenchmarkBearer(b *testing.B) {
 			if c.credential != "" {
 				change["Authorization"] = "Bearer " + c.credential
 			}
-			benchmark(b, g.Gate, chromes(c.cookie, change), c.want)
+			benchmark(b, g.Gate, chromes(c.cookie, change), 16, c.want)
 		})
 	}
 }

@@ -79,7 +79,7 @@ func (g *Gate) vouch(w http.ResponseWriter, asked *http.Request, v *visit) error
 			return g.noAnswer(w, asked, broken(http.StatusServiceUnavailable, err))
 		}
 		block.Set(h, nil)
-		known.check.Set(h, nil)
+		g.names.Block(known.render(g.checkFields)...).Set(h, nil) // only a proxy is told these
 	}
 	h["Cookie"] = []string{strings.Join(asked.Header["Cookie"], "; ")}
 	h["Cache-Control"], h["Content-Length"] = noStore, []string{"0"}
@@ -258,7 +258,7 @@ func one(h http.Header, name string, to *string) error {
 func (g *Gate) siteOf(q *question, r *http.Request) (origin, error) {
 	origins := g.origins
 	if len(origins) == 0 {
-		origins = []origin{g.originOf(r)}
+		origins = []origin{*g.originOf(r)}
 	}
 	for _, o := range origins {
 		if (q.scheme == "" || q.scheme == o.scheme) && strings.EqualFold(withoutPort(q.host, o.scheme), withoutPort(o.hostPort, o.scheme)) {

@@ -39,7 +39,7 @@ func (c *cookies) scope(host string) string {
 }
 
 // reach reports whether a cookie of ours can come back to this address at all.
-func (c *cookies) reach(o origin) bool {
+func (c *cookies) reach(o *origin) bool {
 	if c.secure && o.scheme != "https" {
 		return false
 	}

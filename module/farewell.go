@@ -116,7 +116,7 @@ func (p *portal) allHeld(r *http.Request, v *visit) (held []*session.Live, err e
 		if v.house, err = p.gate.app.door.enter(); err != nil {
 			return nil, err
 		}
-		hand, err := v.house.sessions.Read(r.Context(), v.scope, c.Value)
+		hand, err := v.house.sessions.Read(r.Context(), v.scope, c.Value, p.gate.now())
 		if errors.Is(err, session.ErrNone) {
 			continue
 		}

@@ -249,7 +249,7 @@ func TestIdleStreamIsProvenToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.wants(http.StatusOK, "access")
-	held, err := house.sessions.Read(t.Context(), "localhost", g.cookie)
+	held, err := house.sessions.Read(t.Context(), "localhost", g.cookie, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestRenewedTokensOutliveABrokenStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	held, err := house.sessions.Read(t.Context(), "localhost", g.cookie)
+	held, err := house.sessions.Read(t.Context(), "localhost", g.cookie, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

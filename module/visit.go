@@ -21,7 +21,7 @@ import (
 // visit is what one request says of its visitor.
 type visit struct {
 	gate   *Gate
-	origin origin
+	origin *origin
 	*cookies
 	cookie  string          // the session's, sealed
 	pending []header.Cookie // attempts to sign in, and other cookies of ours
@@ -32,6 +32,7 @@ type visit struct {
 	// held is the session of the browser's cookie, also where it is none here.
 	held *session.AtHand
 	read *session.Live // hand's, once somebody asked
+	at   int64         // when they were recognised, in Unix nanoseconds
 	// bearer is what may be an access token of ours; empty: no such thing was
 	// looked for, or found. bearers are further ones.
 	bearer  string
@@ -51,6 +52,9 @@ type visit struct {
 type origin struct {
 	scheme, hostPort, host string
 }
+
+// is reports whether two are one.
+func (o *origin) is(other *origin) bool { return o == other || *o == *other }
 
 func (o origin) String() string { return o.scheme + "://" + o.hostPort }
 
@@ -79,21 +83,27 @@ func (g *Gate) visit(r *http.Request) *visit {
 // originOf is where the browser thinks it is: the configured origin of that
 // host, or the first, or what this connection says itself. Forwarding headers
 // decide nothing.
-func (g *Gate) originOf(r *http.Request) origin {
-	for _, o := range g.origins {
-		if o.hostPort == r.Host {
-			return o
+func (g *Gate) originOf(r *http.Request) *origin {
+	for i := range g.origins {
+		if g.origins[i].hostPort == r.Host {
+			return &g.origins[i]
 		}
 	}
 	if len(g.origins) > 0 {
-		return g.origins[0]
+		return &g.origins[0]
 	}
 	scheme := "http"
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	hostPort := strings.ToLower(r.Host)
-	return origin{scheme: scheme, hostPort: hostPort, host: hostOf(hostPort)}
+	// Nearly all come to one address: theirs is kept once.
+	if met := g.met.Load(); met != nil && met.hostPort == r.Host && met.scheme == scheme {
+		return met
+	}
+	hostPort := strings.ToLower(strings.Clone(r.Host))
+	met := &origin{scheme: scheme, hostPort: hostPort, host: hostOf(hostPort)}
+	g.met.Store(met)
+	return met
 }
 
 func hostOf(hostPort string) string {
@@ -125,7 +135,9 @@ func (v *visit) recognise(r *http.Request) error {
 }
 
 func (v *visit) readCookie(ctx context.Context) error {
-	held, err := v.house.sessions.Read(ctx, v.scope, v.cookie)
+	now := v.gate.now()
+	v.at = now.UnixNano()
+	held, err := v.house.sessions.Read(ctx, v.scope, v.cookie, now)
 	if err == session.ErrNone {
 		return nil
 	}
@@ -180,23 +192,15 @@ type known struct {
 	// they came in by calls theirs.
 	name, handle, account string
 
-	block  header.Block
-	lookup caddy.ReplacerFunc
-
+	lookup  caddy.ReplacerFunc
 	renewal *renewal // nil: nothing to renew
-	// lapse is when nobody can vouch for the account any more, in Unix
-	// nanoseconds; 0: never.
-	lapse int64
-	// bare is the block without the access token, for when that has expired: at
-	// tokenUntil, in Unix nanoseconds; 0: never.
-	bare       header.Block
-	tokenUntil int64
-
 	// said is the newest assertion at hand; signing is held while one is made.
+	// Where the site signs nothing, it is what the app is told for ever.
 	said    atomic.Pointer[assertion]
 	signing sync.Mutex
-	// check is what only another proxy is told.
-	check header.Block
+	// lapse is when nobody can vouch for the account any more, and tokenUntil when
+	// the access token expires that the app is told, in Unix nanoseconds; 0: never.
+	lapse, tokenUntil int64
 }
 
 // known is nil for nobody we know.
@@ -220,18 +224,26 @@ func render(g *Gate, hand *session.AtHand, live *session.Live) *known {
 		k.account = account.Subject
 	}
 	k.pack()
-	k.block, k.check = g.names.Block(k.render(g.fields)...), g.names.Block(k.render(g.checkFields)...)
-	k.bare = k.block
 	k.lookup = k.placeholder
 	if live.Grant != nil {
 		k.renewal, k.lapse = g.renewalOf(live), g.lapseOf(live)
-		token, until := g.tokenField(live)
-		k.tokenUntil = until
-		if token.Name != "" {
-			k.block = k.block.With(token)
-		}
+		_, k.tokenUntil = g.tokenField(live)
+	}
+	if !g.signs {
+		block, bare := k.blocks(live)
+		k.said.Store(&assertion{block: block, bare: bare})
 	}
 	return k
+}
+
+// blocks are what the app is told but for assertions, with the access token and
+// without it.
+func (k *known) blocks(live *session.Live) (block, bare header.Block) {
+	bare = k.gate.names.Block(k.render(k.gate.fields)...)
+	if token, _ := k.gate.tokenField(live); token.Name != "" {
+		return bare.With(token), bare
+	}
+	return bare, bare
 }
 
 // pack lays all texts down in one piece of memory, and the lists in another. As
@@ -282,18 +294,17 @@ func (k *known) lapsed() bool { return k.lapse != 0 && k.gate.now().UnixNano() >
 
 // headers are what the app is told now. Their error means that we cannot sign.
 func (k *known) headers(v *visit) (header.Block, error) {
-	block, bare := k.block, k.bare
+	a := k.said.Load()
 	if k.gate.signs {
-		a, err := k.assertion(v)
-		if err != nil {
+		var err error
+		if a, err = k.assertion(v); err != nil {
 			return header.Block{}, err
 		}
-		block, bare = a.block, a.bare
 	}
 	if k.tokenUntil != 0 && k.gate.now().UnixNano() >= k.tokenUntil {
-		return bare, nil
+		return a.bare, nil
 	}
-	return block, nil
+	return a.block, nil
 }
 
 func (k *known) policyVisitor() *policy.Visitor {

@@ -51,7 +51,7 @@ func FuzzRead(f *testing.F) {
 		from = min(max(from, 0), len(good))
 		to = min(max(to, from), len(good))
 		cookie := good[:from] + text + good[to:]
-		live, err := w.sessions.Read(context.Background(), scope, cookie)
+		live, err := w.sessions.Read(context.Background(), scope, cookie, w.clock.Now())
 		if cookie == good && scope == host {
 			if err != nil || live.Live().User != w.person.User.ID {
 				t.Errorf("the cookie itself: %v, %v", live, err)
@@ -62,7 +62,7 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("%q on %q: %v, %v", cookie, scope, live, err)
 		}
 		// Whatever is at hand by now, the next request is told the same.
-		if live, err := w.sessions.Read(context.Background(), scope, cookie); live != nil || !errors.Is(err, session.ErrNone) {
+		if live, err := w.sessions.Read(context.Background(), scope, cookie, w.clock.Now()); live != nil || !errors.Is(err, session.ErrNone) {
 			t.Errorf("%q on %q, again: %v, %v", cookie, scope, live, err)
 		}
 	})
@@ -91,7 +91,7 @@ func FuzzRecord(f *testing.F) {
 		sessions.ForgetEverything()
 		text := changed(t, record, change)
 		store.value = append([]byte{version}, text...)
-		held, err := sessions.Read(context.Background(), host, cookie)
+		held, err := sessions.Read(context.Background(), host, cookie, w.clock.Now())
 		if (held == nil) == (err == nil) {
 			t.Fatalf("%v and %v", held, err)
 		}
@@ -107,7 +107,7 @@ func FuzzRecord(f *testing.F) {
 			t.Errorf("%s is somebody else: %+v", text, live.Session)
 		}
 		// At hand it is what it was.
-		if again, err := sessions.Read(context.Background(), host, cookie); err != nil || again.Key() != live.Key || again.Live().User != live.User {
+		if again, err := sessions.Read(context.Background(), host, cookie, w.clock.Now()); err != nil || again.Key() != live.Key || again.Live().User != live.User {
 			t.Errorf("%s, again: %v, %v", text, again, err)
 		}
 	})

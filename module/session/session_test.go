@@ -91,7 +91,7 @@ func (w *world) begin(n session.New) (*session.Session, string) {
 }
 
 func (w *world) read(cookie string) (*session.AtHand, error) {
-	return w.sessions.Read(context.Background(), host, cookie)
+	return w.sessions.Read(context.Background(), host, cookie, w.clock.Now())
 }
 
 func (w *world) atHand(cookie string) *session.AtHand {
@@ -276,7 +276,7 @@ func TestCookieIsGoodForItsScopeOnly(t *testing.T) {
 	_, cookie := w.begin(session.New{})
 	for _, warm := range []bool{false, true} {
 		for _, scope := range []string{"other.example.com", ".example.com", "APP.example.com", ""} {
-			if _, err := w.sessions.Read(context.Background(), scope, cookie); !errors.Is(err, session.ErrNone) {
+			if _, err := w.sessions.Read(context.Background(), scope, cookie, w.clock.Now()); !errors.Is(err, session.ErrNone) {
 				t.Errorf("warm %v: good on %q", warm, scope)
 			}
 		}
@@ -481,7 +481,7 @@ func BenchmarkReadWarm(b *testing.B) {
 	ctx := context.Background()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := w.sessions.Read(ctx, host, cookie); err != nil {
+		if _, err := w.sessions.Read(ctx, host, cookie, w.clock.Now()); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -494,7 +494,7 @@ func BenchmarkReadCold(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		w.sessions.Forget(begun.Key)
-		if _, err := w.sessions.Read(ctx, host, cookie); err != nil {
+		if _, err := w.sessions.Read(ctx, host, cookie, w.clock.Now()); err != nil {
 			b.Fatal(err)
 		}
 	}

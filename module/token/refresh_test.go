@@ -194,7 +194,7 @@ func TestRefreshTokenIsOfItsScopeAndHasOneSpelling(t *testing.T) {
 		}
 	}
 	// And a refresh token is no cookie.
-	if _, err := w.sessions.Read(context.Background(), host, refresh); !errors.Is(err, session.ErrNone) {
+	if _, err := w.sessions.Read(context.Background(), host, refresh, w.clock.Now()); !errors.Is(err, session.ErrNone) {
 		t.Errorf("it is a session cookie: %v", err)
 	}
 	w.mustSpend(begun.Refresh)

@@ -68,7 +68,7 @@ func (p *pile) enters() (*sessions.Session, string) {
 }
 
 func (p *pile) lives(cookie string) bool {
-	_, err := p.vault.sessions.Read(context.Background(), vaultSite, cookie)
+	_, err := p.vault.sessions.Read(context.Background(), vaultSite, cookie, p.clock.Now())
 	return err == nil
 }
 

@@ -176,7 +176,7 @@ func (c *crowd) check() (err error) {
 	}
 	defer func() { err = errors.Join(err, e.store.Close()) }()
 	for _, a := range c.Known {
-		held, err := e.sessions.Read(context.Background(), crowdScope, a.Cookie)
+		held, err := e.sessions.Read(context.Background(), crowdScope, a.Cookie, time.Now())
 		if err != nil {
 			return fmt.Errorf("reading the session of %s: %w", a.Subject, err)
 		}
