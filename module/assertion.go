@@ -32,8 +32,11 @@ type assertion struct {
 }
 
 // goodAt reports whether the assertion may go out. One from the future is none:
-// the clock was set right since, and it would live longer than it may.
-func (a *assertion) goodAt(now int64) bool { return a != nil && a.issued <= now && now < a.until }
+// the clock was set right since, and it would live longer than it may. One that was
+// made while this request was under way is no such one.
+func (a *assertion) goodAt(now int64) bool {
+	return a != nil && a.issued-int64(time.Second) <= now && now < a.until
+}
 
 func (a *assertion) freshAt(now int64) bool { return a.goodAt(now) && now < a.renew }
 

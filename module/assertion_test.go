@@ -77,8 +77,10 @@ func TestManyAtOnceMakeOneAssertion(t *testing.T) {
 		var wait sync.WaitGroup
 		tokens := make([]string, 32)
 		for i := range tokens {
+			// They came one after the other, and ask all at once.
+			one := &visit{gate: g, origin: v.origin, house: v.house, at: at.Add(time.Duration(i) * time.Millisecond).UnixNano()}
 			wait.Go(func() {
-				if a, err := k.assertion(v); err == nil {
+				if a, err := k.assertion(one); err == nil {
 					tokens[i] = tokenIn(a)
 				}
 			})
