@@ -3,11 +3,13 @@ package module
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/caddy-login/caddy-login/module/header"
 	"github.com/caddy-login/caddy-login/module/seal"
 )
 
@@ -161,5 +163,57 @@ func TestSiteWithoutTheHeaderSignsNothing(t *testing.T) {
 	}
 	if k.said.Load().until != 0 {
 		t.Error("what is told expires")
+	}
+}
+
+// Sites below one domain share a session: who goes from one to the other and back
+// is known at both, and told by each what it tells. Nothing is signed anew.
+func TestSitesThatShareASessionKeepWhatEachTells(t *testing.T) {
+	dir := t.TempDir()
+	gates := openGates(t, dir, openToUsers, `{"allow":[{"who":["users"]}],"headers":{"presets":["remote","oauth2-proxy"]}}`)
+	cookie := enter(t, gates[0])
+	told := map[*Gate]string{}
+	for n := range 10 {
+		g := gates[n%2]
+		v, k := visiting(t, g, cookie, "localhost:8080")
+		token, fields := tokenOf(t, v, k), k.said.Load().block.Fields()
+		if k.gate != g || told[g] != "" && told[g] != token {
+			t.Fatalf("visit %d: signed anew", n)
+		}
+		if slices.ContainsFunc(fields, func(f header.Field) bool { return f.Name == "X-Forwarded-User" }) != (g == gates[1]) {
+			t.Errorf("visit %d: told %q", n, fields)
+		}
+		told[g] = token
+	}
+	// After a reload, what was made for the sites of before is let go.
+	reloaded := openGates(t, dir, openToUsers)[0]
+	_, k := visiting(t, reloaded, cookie, "localhost:8080")
+	if k.gate != reloaded || k.next != nil {
+		t.Error("what was made before a reload stays")
+	}
+}
+
+func TestFewSitesAreKeptOfASession(t *testing.T) {
+	configs := make([]string, 3*mostSites)
+	for i := range configs {
+		configs[i] = openToUsers
+	}
+	gates := openGates(t, t.TempDir(), configs...)
+	cookie := enter(t, gates[0])
+	var all sync.WaitGroup
+	for range 4 {
+		for _, g := range gates {
+			all.Go(func() { visiting(t, g, cookie, "localhost:8080") })
+		}
+	}
+	all.Wait()
+	_, k := visiting(t, gates[0], cookie, "localhost:8080")
+	first := k.hand.Site.Load().(*known)
+	n := 0
+	for k := first; k != nil; k = k.next {
+		n++
+	}
+	if n > mostSites {
+		t.Errorf("keeps %d", n)
 	}
 }

@@ -129,7 +129,13 @@ func chromes(cookie string, change map[string]string) http.Header {
 // openGate provisions a gate with an app of its own, as Caddy does.
 func openGate(b testing.TB, config string) *Gate {
 	b.Helper()
-	store, err := json.Marshal(map[string]string{"store": "badger", "dir": b.TempDir()})
+	return openGates(b, b.TempDir(), config)[0]
+}
+
+// openGates provisions several gates of one app, with a store in dir.
+func openGates(b testing.TB, dir string, configs ...string) (gates []*Gate) {
+	b.Helper()
+	store, err := json.Marshal(map[string]string{"store": "badger", "dir": dir})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -138,17 +144,19 @@ func openGate(b testing.TB, config string) *Gate {
 	if err != nil {
 		b.Fatal(err)
 	}
-	loaded, err := ctx.LoadModuleByID("http.handlers.login", []byte(config))
-	if err != nil {
-		b.Fatal(err)
+	for _, config := range configs {
+		loaded, err := ctx.LoadModuleByID("http.handlers.login", []byte(config))
+		if err != nil {
+			b.Fatal(err)
+		}
+		gates = append(gates, loaded.(*Gate))
 	}
-	gate := loaded.(*Gate)
 	b.Cleanup(func() {
-		if err := gate.app.Stop(); err != nil {
+		if err := gates[0].app.Stop(); err != nil {
 			b.Error(err)
 		}
 	})
-	return gate
+	return gates
 }
 
 // enter begins a session at the gate, and returns the cookie's value.

@@ -359,8 +359,11 @@ func (k *known) notRenewed(err error) error {
 // perhaps no request for hours.
 func (h *house) renewStreams() {
 	for _, held := range h.sessions.Streaming() {
-		known, ok := held.Site.Load().(*known)
-		if !ok || known.renewal == nil {
+		known, _ := held.Site.Load().(*known)
+		for known != nil && known.renewal == nil {
+			known = known.next
+		}
+		if known == nil {
 			continue
 		}
 		if now := known.gate.now(); now.UnixNano() >= known.renewal.due {

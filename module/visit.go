@@ -167,7 +167,7 @@ func (v *visit) live() *session.Live {
 // sites, or began before a change of the config, may come from a provider that
 // the site does not offer, or offers as another's.
 func (g *Gate) takes(hand *session.AtHand) bool {
-	if k, ok := hand.Site.Load().(*known); ok && k.gate == g {
+	if k := g.knownOf(hand); k != nil {
 		return !k.lapsed()
 	}
 	live := hand.Live()
@@ -194,6 +194,7 @@ type known struct {
 
 	lookup  caddy.ReplacerFunc
 	renewal *renewal // nil: nothing to renew
+	next    *known   // the session as another site knows it
 	// said is the newest assertion at hand; signing is held while one is made.
 	// Where the site signs nothing, it is what the app is told for ever.
 	said    atomic.Pointer[assertion]
@@ -208,14 +209,45 @@ func (v *visit) known(g *Gate) *known {
 	if v.hand == nil {
 		return nil
 	}
-	// Another site of the same host, or this one before a reload, may have
-	// left its own.
-	if k, ok := v.hand.Site.Load().(*known); ok && k.gate == g {
+	if k := g.knownOf(v.hand); k != nil {
 		return k
 	}
 	k := render(g, v.hand, v.live())
-	v.hand.Site.Store(k)
+	k.joins()
 	return k
+}
+
+// knownOf is what this site has made of a session, or nil.
+func (g *Gate) knownOf(hand *session.AtHand) *known {
+	for k, _ := hand.Site.Load().(*known); k != nil; k = k.next {
+		if k.gate == g {
+			return k
+		}
+	}
+	return nil
+}
+
+// mostSites bounds what is kept of one session for sites that share its cookie.
+const mostSites = 8
+
+// joins has k found by knownOf, before what other sites have made of the session:
+// somebody goes from one to the next and back. What was made before a reload is
+// let go; so is all, where there are too many.
+func (k *known) joins() {
+	for {
+		first := k.hand.Site.Load()
+		k.next, _ = first.(*known)
+		n := 1
+		for other := k.next; other != nil; other = other.next {
+			if n++; other.gate.app != k.gate.app || n > mostSites {
+				k.next = nil
+				break
+			}
+		}
+		if k.hand.Site.CompareAndSwap(first, k) {
+			return
+		}
+	}
 }
 
 func render(g *Gate, hand *session.AtHand, live *session.Live) *known {
