@@ -300,19 +300,20 @@ func TestCommandsAreQuickInABigHouse(t *testing.T) {
 	byAddress := s.quickest(t, "users?email=guest150000@example.com")
 	shown := s.quickest(t, "users/"+s.idOf(t, "guest150000@example.com"))
 	t.Logf("a page of 1 user %s, of 100 among %d %s; by address %s; shown %s", few, throng, many, byAddress, shown)
-	if byAddress+shown > 50*time.Millisecond {
-		t.Errorf("showing a user by address takes %s", byAddress+shown)
-	}
-	// All of them would take seconds.
-	if many > few+50*time.Millisecond {
-		t.Errorf("a page takes %s, and %s in an empty house", many, few)
-	}
 	begun := time.Now()
 	out := s.says(t, "users list --all --json")
 	if n := strings.Count(out, "\n"); n != throng+1 {
 		t.Errorf("%d lines", n)
 	}
-	t.Logf("all of them as JSON in %s", time.Since(begun))
+	all := time.Since(begun)
+	t.Logf("all of them as JSON in %s", all)
+	// Who looked at all would be as slow, or nearly: however fast the machine is.
+	if (byAddress+shown)*500 > all {
+		t.Errorf("showing a user by address takes %s", byAddress+shown)
+	}
+	if (many-few)*100 > all {
+		t.Errorf("a page takes %s, and %s in an empty house", many, few)
+	}
 
 	file := filepath.Join(t.TempDir(), "big.backup")
 	begun = time.Now()
