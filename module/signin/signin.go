@@ -39,7 +39,7 @@ const (
 // values. With the session's and our small cookies they stay under 2 KiB, so that
 // Caddy's 16 KiB of header are the app's: the longer the base of all their names,
 // the less there is.
-func Room(base string) int { return 1648 - 6*len(base) }
+func Room(base string) int { return min(1480, 1648-6*len(base)) }
 
 // Errors of Resume and Spend, to be tested with errors.Is.
 var (
