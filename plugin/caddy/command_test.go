@@ -308,10 +308,10 @@ func TestCommandsAreQuickInABigHouse(t *testing.T) {
 	all := time.Since(begun)
 	t.Logf("all of them as JSON in %s", all)
 	// Who looked at all would be as slow, or nearly: however fast the machine is.
-	if (byAddress+shown)*500 > all {
+	if (byAddress+shown)*2000 > all {
 		t.Errorf("showing a user by address takes %s", byAddress+shown)
 	}
-	if (many-few)*100 > all {
+	if (many-few)*700 > all {
 		t.Errorf("a page takes %s, and %s in an empty house", many, few)
 	}
 
