@@ -179,6 +179,7 @@ func (w *world) plant(begun *session.Session, n int, listed bool) {
 			for i := first; i < min(first+500, n) && err == nil; i++ {
 				key := begun.Key
 				key[0], key[1] = byte(i>>8), byte(i)
+				key[2] = ^key[2] // none of them is begun's own
 				if err = tx.Put([]byte("session/"+string(key[:])), raw, begun.Expires); err == nil && listed {
 					err = tx.Put([]byte("own/"+string(begun.User)+"/"+string(key[:])), []byte("\x01{}"), begun.Expires)
 				}
