@@ -1,8 +1,10 @@
 package module
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -223,5 +225,36 @@ func TestFewSitesAreKeptOfASession(t *testing.T) {
 	}
 	if n > mostSites {
 		t.Errorf("keeps %d", n)
+	}
+}
+
+// Whoever asks at one host of many is not made to wait for another's.
+func TestHostsByTurnsHaveTheirOriginsAtHand(t *testing.T) {
+	g := openGate(t, openToUsers)
+	one, two := httptest.NewRequest(http.MethodGet, "http://a.example.com/", nil), httptest.NewRequest(http.MethodGet, "http://b.example.com:8080/", nil)
+	ask := func() {
+		if a, b := g.originOf(one), g.originOf(two); a.String() != "http://a.example.com" || b.String() != "http://b.example.com:8080" || b.host != "b.example.com" {
+			t.Fatalf("%s, %s at %s", a, b, b.host)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { g.originOf(one); g.originOf(two) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	ask()
+	// Those that share a place, and other spellings, are each their own all the same.
+	for i := range 200 {
+		r := httptest.NewRequest(http.MethodGet, "http://localhost/", nil)
+		r.Host = fmt.Sprintf("H%d.Example.com:%d", i%40, i)
+		if got, want := g.originOf(r).String(), "http://"+strings.ToLower(r.Host); got != want {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	}
+	ask()
+	one.TLS = new(tls.ConnectionState)
+	if got := g.originOf(one).String(); got != "https://a.example.com" {
+		t.Errorf("by TLS %s", got)
+	}
+	if r := httptest.NewRequest(http.MethodGet, "http://[::1]:80/", nil); g.originOf(r).host != "::1" {
+		t.Errorf("%s", g.originOf(r).host)
 	}
 }

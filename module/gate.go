@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -57,8 +56,8 @@ type Gate struct {
 	// codes is the way in by mail; nil: there is none.
 	codes   guest.CodeSender
 	origins []origin
-	met     *atomic.Pointer[origin] // the last one that a connection said, not the config
-	cookies [2]cookies              // on http on loopback, elsewhere
+	met     *met
+	cookies [2]cookies // on http on loopback, elsewhere
 	portal  *portal
 	now     func() time.Time
 }
@@ -127,7 +126,7 @@ func (g *Gate) build(ctx caddy.Context) (err error) {
 		return err
 	}
 	g.rules, g.byPath = s.Allow, lookAtPaths(s.Allow)
-	g.origins, g.met = parseOrigins(s.Origins), new(atomic.Pointer[origin])
+	g.origins, g.met = parseOrigins(s.Origins), new(met)
 	g.cookies = [2]cookies{newCookies(s.Cookie, false), newCookies(s.Cookie, true)}
 	pages, err := s.Pages.open()
 	if err != nil {

@@ -96,14 +96,27 @@ func (g *Gate) originOf(r *http.Request) *origin {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	// Nearly all come to one address: theirs is kept once.
-	if met := g.met.Load(); met != nil && met.hostPort == r.Host && met.scheme == scheme {
-		return met
+	at := g.met.at(r.Host)
+	if o := at.Load(); o != nil && o.hostPort == r.Host && o.scheme == scheme {
+		return o
 	}
 	hostPort := strings.ToLower(strings.Clone(r.Host))
-	met := &origin{scheme: scheme, hostPort: hostPort, host: hostOf(hostPort)}
-	g.met.Store(met)
-	return met
+	o := &origin{scheme: scheme, hostPort: hostPort, host: hostOf(hostPort)}
+	at.Store(o)
+	return o
+}
+
+// met are origins that connections said of late, where the config says none: nearly
+// all requests come to the same few.
+type met [16]atomic.Pointer[origin]
+
+// at is where the origin of a host is, if it is there: others may have its place.
+func (m *met) at(host string) *atomic.Pointer[origin] {
+	n := 0
+	for i := range min(len(host), 64) {
+		n = n*31 + int(host[i])
+	}
+	return &m[uint(n)%uint(len(m))]
 }
 
 func hostOf(hostPort string) string {
