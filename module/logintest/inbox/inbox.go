@@ -4,11 +4,13 @@
 package inbox
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -49,6 +51,7 @@ type Inbox struct {
 	answers map[Stage]string
 	reached map[Stage]int
 	dialled int
+	open    map[*counted]bool
 }
 
 // Options are what a server is like. The zero value offers STARTTLS to
@@ -89,7 +92,12 @@ func (o Options) New(t testing.TB) *Inbox {
 	if !o.NoTLS {
 		server.TLSConfig = i.tls
 	}
-	i.listen(o.ImplicitTLS, func(l net.Listener) { _ = server.Serve(l) }, func() { _ = server.Close() })
+	i.listen(o.ImplicitTLS, func(l net.Listener) {
+		_ = server.Serve(l)
+		i.cutOff()
+		// Not Close: it takes a connection in the middle of its STARTTLS.
+		_ = server.Shutdown(context.Background())
+	})
 	return i
 }
 
@@ -97,7 +105,7 @@ func open(t testing.TB, o Options) *Inbox {
 	t.Helper()
 	i := &Inbox{
 		t: t, options: o, mails: make(chan Mail, capacity), closed: make(chan struct{}),
-		answers: map[Stage]string{}, reached: map[Stage]int{},
+		answers: map[Stage]string{}, reached: map[Stage]int{}, open: map[*counted]bool{},
 	}
 	authority, certificate := certify(t, o.WrongName)
 	i.tls = &tls.Config{Certificates: []tls.Certificate{certificate}}
@@ -111,8 +119,9 @@ func open(t testing.TB, o Options) *Inbox {
 	return i
 }
 
-// listen hands connections to serve until the test ends, and waits for it.
-func (i *Inbox) listen(implicit bool, serve func(net.Listener), end func()) {
+// listen has serve serve connections until the test ends, and waits for it: it
+// returns when the listener is closed and nobody is talked to any more.
+func (i *Inbox) listen(implicit bool, serve func(net.Listener)) {
 	i.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -133,10 +142,10 @@ func (i *Inbox) listen(implicit bool, serve func(net.Listener), end func()) {
 	}
 	done := make(chan struct{})
 	go func() { defer close(done); serve(l) }()
-	i.t.Cleanup(func() { close(i.closed); end(); _ = l.Close(); <-done })
+	i.t.Cleanup(func() { close(i.closed); _ = l.Close(); <-done })
 }
 
-// counting counts the connections.
+// counting counts the connections, and knows those that are open.
 type counting struct {
 	net.Listener
 	i *Inbox
@@ -144,12 +153,37 @@ type counting struct {
 
 func (c counting) Accept() (net.Conn, error) {
 	conn, err := c.Listener.Accept()
-	if err == nil {
-		c.i.mu.Lock()
-		c.i.dialled++
-		c.i.mu.Unlock()
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	counted := &counted{conn, c.i}
+	c.i.mu.Lock()
+	defer c.i.mu.Unlock()
+	c.i.dialled++
+	c.i.open[counted] = true
+	return counted, nil
+}
+
+type counted struct {
+	net.Conn
+	i *Inbox
+}
+
+func (c *counted) Close() error {
+	c.i.mu.Lock()
+	delete(c.i.open, c)
+	c.i.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// cutOff closes all connections, whatever is under way on them.
+func (i *Inbox) cutOff() {
+	i.mu.Lock()
+	open := slices.Collect(maps.Keys(i.open))
+	i.mu.Unlock()
+	for _, conn := range open {
+		_ = conn.Close()
+	}
 }
 
 // Connections is how many there were so far.

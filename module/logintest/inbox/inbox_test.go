@@ -9,6 +9,7 @@ import (
 	"net/textproto"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -172,4 +173,59 @@ func TestSilenceLastsUntilTheTestEnds(t *testing.T) {
 	if took := time.Since(begun); took > soon {
 		t.Errorf("the server ended after %s", took)
 	}
+}
+
+// Who still talks to a server as its test ends is cut off, and waited for: what
+// comes later would be nobody's.
+func TestServersEndInTheMiddleOfMails(t *testing.T) {
+	kinds := map[string]func(*testing.T) *inbox.Inbox{
+		"server":   func(t *testing.T) *inbox.Inbox { return inbox.New(t) },
+		"implicit": func(t *testing.T) *inbox.Inbox { return inbox.Options{ImplicitTLS: true}.New(t) },
+		"script":   func(t *testing.T) *inbox.Inbox { return inbox.Scripted(t, nil) },
+	}
+	for name, open := range kinds {
+		for range 20 {
+			var box *inbox.Inbox
+			var clients sync.WaitGroup
+			t.Run(name, func(t *testing.T) {
+				box = open(t)
+				for range 4 {
+					clients.Go(func() {
+						for mailTo(box, name == "implicit") == nil {
+						}
+					})
+				}
+				for box.Connections() < 8 {
+					time.Sleep(time.Millisecond)
+				}
+			})
+			reached := box.Reached(inbox.EHLO) + box.Reached(inbox.End)
+			clients.Wait()
+			if now := box.Reached(inbox.EHLO) + box.Reached(inbox.End); now != reached {
+				t.Errorf("%s: %d commands were answered after the end", name, now-reached)
+			}
+		}
+	}
+}
+
+func mailTo(box *inbox.Inbox, implicit bool) error {
+	conn, err := net.Dial("tcp", box.Addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	trusted := &tls.Config{RootCAs: box.Roots, ServerName: box.Host}
+	if implicit {
+		conn = tls.Client(conn, trusted)
+	}
+	c, err := smtp.NewClient(conn, box.Host)
+	if err != nil {
+		return err
+	}
+	if !implicit {
+		if err := c.StartTLS(trusted); err != nil {
+			return err
+		}
+	}
+	return send(c)
 }

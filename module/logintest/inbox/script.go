@@ -88,6 +88,7 @@ func Scripted(t testing.TB, script Script) *Inbox {
 	var clients sync.WaitGroup
 	i.listen(false, func(l net.Listener) {
 		defer clients.Wait()
+		defer i.cutOff()
 		for {
 			conn, err := l.Accept()
 			if err != nil {
@@ -95,7 +96,7 @@ func Scripted(t testing.TB, script Script) *Inbox {
 			}
 			clients.Go(func() { i.act(conn) })
 		}
-	}, func() {})
+	})
 	return i
 }
 
@@ -110,15 +111,7 @@ type actor struct {
 var errHungUp = errors.New("hung up")
 
 func (i *Inbox) act(conn net.Conn) {
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		select {
-		case <-i.closed:
-		case <-done:
-		}
-		_ = conn.Close()
-	}()
+	defer conn.Close()
 	a := &actor{i: i, conn: conn, r: bufio.NewReader(conn)}
 	_, err := a.say(Greeting, "220 inbox.test ESMTP")
 	for err == nil {
