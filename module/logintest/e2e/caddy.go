@@ -247,18 +247,13 @@ func (c *Caddy) awaitReady() {
 
 var secureSite = regexp.MustCompile(`https://([\w.-]+):\{\$(PORT2?)\}`)
 
-// certified is how long a certificate may take. At its first start Caddy tidies
-// its storage, and now and then removes the folder that it is about to put a
-// certificate into; it tries again after a minute.
-const certified = 2 * time.Minute
-
 // awaitCertificates waits for the sites written as https://name:{$PORT}:
 // Caddy makes their certificates while it serves already.
 func (c *Caddy) awaitCertificates() {
 	c.t.Helper()
 	ports := map[string]int{"PORT": c.Port, "PORT2": c.Port2}
 	for _, site := range secureSite.FindAllStringSubmatch(c.caddyfile, -1) {
-		Eventually(c.t, certified, "a certificate for "+site[1], func() bool {
+		Eventually(c.t, patience, "a certificate for "+site[1], func() bool {
 			conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[site[2]]),
 				&tls.Config{ServerName: site[1], InsecureSkipVerify: true})
 			if err != nil {
@@ -283,7 +278,9 @@ func (c *Caddy) write(caddyfile string) {
 }
 
 // withGlobals puts the harness's global options into the Caddyfile's own
-// block of them, or one before it. Ports 80 and 443 are never touched.
+// block of them, or one before it. Ports 80 and 443 are never touched. Storage is
+// not tidied: as it starts, Caddy may remove the folder that it is about to put
+// its first certificate into, and tries again after a minute.
 func (c *Caddy) withGlobals(caddyfile string) string {
 	globals := fmt.Sprintf(`
 	admin %s
@@ -293,6 +290,7 @@ func (c *Caddy) withGlobals(caddyfile string) string {
 	auto_https disable_redirects
 	local_certs
 	skip_install_trust
+	storage_clean_interval off
 	grace_period 2s
 	log default {
 		output stderr
