@@ -57,14 +57,14 @@ func NewBrowserBlocking(t testing.TB, host string) *Browser {
 
 func newBrowser(t testing.TB, preferences map[string]any) *Browser {
 	t.Helper()
-	profile := t.TempDir()
+	profile := profileDir(t)
 	writePreferences(t, profile, preferences)
 	alloc, cancelAlloc := chromedp.NewExecAllocator(context.Background(), chromiumFlags(chromium(t), profile)...)
 	ctx, cancel := chromedp.NewContext(alloc)
 	b := &Browser{t: t, ctx: ctx, console: &console{}}
 	t.Cleanup(func() {
 		b.finish()
-		_ = chromedp.Cancel(ctx) // closes Chromium and waits: the profile is removed next
+		_ = chromedp.Cancel(ctx) // closes Chromium and waits; the profile is removed next
 		cancel()
 		cancelAlloc()
 	})
@@ -356,6 +356,21 @@ func chromiumFlags(program, profile string) []chromedp.ExecAllocatorOption {
 		chromedp.Flag("host-resolver-rules", "MAP *.test 127.0.0.1, MAP *.localhost 127.0.0.1, MAP localhost 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
 		chromedp.WSURLReadTimeout(patience),
 	}
+}
+
+// profileDir is a directory for Chromium, which goes with the test. Processes of
+// Chromium's write there a moment longer than the one that is waited for lives:
+// then the directory is not empty while it is removed, which t.TempDir fails for.
+func profileDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "caddy-login-chromium-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		Eventually(t, patience, "Chromium's profile to be removed", func() bool { return os.RemoveAll(dir) == nil })
+	})
+	return dir
 }
 
 func writePreferences(t testing.TB, profile string, preferences map[string]any) {
