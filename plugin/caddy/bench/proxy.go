@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -238,15 +239,25 @@ func (p *process) serves(port int) error {
 	}
 }
 
+// Ports below those that a system chooses itself: what begins to listen or to
+// connect anywhere meanwhile takes none of these.
+const (
+	firstPort = 10_000
+	mayBeFree = 10_000
+)
+
 // freePorts are ports that were free a moment ago.
-func freePorts(n int) (ports []int, err error) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+func freePorts(n int) (free []int, err error) {
+	for range mayBeFree {
+		port := firstPort + rand.IntN(mayBeFree)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			return nil, fmt.Errorf("looking for a free port: %w", err)
+			continue // somebody has it
 		}
 		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		if free = append(free, port); len(free) == n {
+			return free, nil
+		}
 	}
-	return ports, nil
+	return nil, fmt.Errorf("looking for free ports: found %d of %d", len(free), n)
 }
