@@ -226,6 +226,7 @@ func TestSessionCookieThatDoesNotStickIsNoLoop(t *testing.T) {
 
 const oneDeadOfThree = `
 https://app.test:{$PORT} {
+	log
 	login {
 		oidc op site {env.OP_SECRET} {
 			issuer {$ISSUER}
@@ -250,13 +251,30 @@ func TestDeadProviderSaysSoAndTheOtherWorks(t *testing.T) {
 	browser := e2e.NewBrowser(t).AllowConsole("the server responded with a status of 5")
 	for _, label := range []string{"Closed", "Silent"} {
 		browser.Get(s.site + "/deep").See("Living").See(label).Screenshot("choose")
-		begun := time.Now()
 		browser.Click(label).See("no answer from " + label)
-		if took := time.Since(begun); took > 4*time.Second {
+		if took := s.took(t, "/.login/"+strings.ToLower(label)); took > 4*time.Second {
 			t.Errorf("%s was given up after %s", label, took)
 		}
 	}
 	browser.Get(s.site + "/deep").Click("Living").SignIn(e2e.Ada).See("The app").At("/deep")
+}
+
+// took is how long the site was about its answer at path, by its access log:
+// what a browser needs besides is no affair of ours.
+func (s *stage) took(t *testing.T, path string) (took time.Duration) {
+	t.Helper()
+	e2e.Eventually(t, time.Minute, "the answer at "+path+" to be logged", func() bool {
+		for _, entry := range s.Logs() {
+			request, _ := entry["request"].(map[string]any)
+			uri, _ := request["uri"].(string)
+			if seconds, ended := entry["duration"].(float64); ended && strings.HasPrefix(uri, path+"?") {
+				took = time.Duration(seconds * float64(time.Second))
+				return true
+			}
+		}
+		return false
+	})
+	return took
 }
 
 const everywhere = `
