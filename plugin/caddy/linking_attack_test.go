@@ -427,7 +427,7 @@ func TestProofOfAnAddressTellsNothing(t *testing.T) {
 
 var (
 	anyMark   = regexp.MustCompile(`name="ask" value="[^"]*"|ask=[0-9a-f]+`)
-	clockTime = regexp.MustCompile(`\d\d:\d\d`)
+	clockTime = regexp.MustCompile(`(?:\d{1,2} \pL+ \d{4}, )?\d\d:\d\d`) // with its day, which may end meanwhile
 )
 
 // Somebody who is signed in as themselves guesses codes for another's address:
