@@ -1,6 +1,7 @@
 package module
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -314,6 +315,9 @@ func FuzzBound(f *testing.F) {
 		again, err := decodeBound(read.encode())
 		if err != nil || *again != *read {
 			t.Fatalf("%+v became %+v, %v", read, again, err)
+		}
+		if !bytes.Equal(read.encode(), raw) {
+			t.Fatalf("%x is %x spelt otherwise", raw, read.encode())
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package module
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -70,6 +71,7 @@ var errUnbound = errors.New("a native app is given nothing that whoever has it c
 
 var errBound = errors.New("not of our making")
 
+// decodeBound takes nothing but what encode makes, whoever sealed it.
 func decodeBound(raw []byte) (*bound, error) {
 	if len(raw) < 10 || raw[0] != encodingOfBound {
 		return nil, errBound
@@ -86,8 +88,9 @@ func decodeBound(raw []byte) (*bound, error) {
 	}
 	copy(b.id[:], id)
 	b.user = identity.UserID(user)
-	if binding != "" {
-		b.binding = base64.RawURLEncoding.EncodeToString([]byte(binding))
+	b.binding = base64.RawURLEncoding.EncodeToString([]byte(binding))
+	if !bytes.Equal(b.encode(), raw) {
+		return nil, errBound // there is one spelling of each
 	}
 	return b, nil
 }

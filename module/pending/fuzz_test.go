@@ -99,6 +99,9 @@ func (h *house) readsAsItStands(t *testing.T, tx guest.Tx, id pending.ID, mayBe 
 		t.Fatal(err)
 	}
 	again, err := pending.Read(tx, h.ring, id, site, p.Begun)
+	if len(p.Session) == 0 {
+		p.Session = nil // is not stored
+	}
 	if err != nil || !reflect.DeepEqual(again, p) {
 		t.Errorf("%q was kept as %+v, and read as %+v, %v", text, p, again, err)
 	}
