@@ -100,7 +100,7 @@ func (v *visit) prove(r *http.Request) error {
 	if one == nil || now.UnixNano() < known.renewal.overdue {
 		return nil
 	}
-	one.wait(r.Context(), now)
+	one.wait(r.Context(), now, v.house.renewals.patience)
 	v.is(nil)
 	v.held = nil
 	return v.recognise(r)
@@ -108,12 +108,12 @@ func (v *visit) prove(r *http.Request) error {
 
 // wait waits until a renewal is over, or has taken too long: what comes later
 // does not wait anew.
-func (r *renewing) wait(ctx context.Context, now time.Time) {
-	patience := time.NewTimer(renewPatience - now.Sub(r.began))
-	defer patience.Stop()
+func (r *renewing) wait(ctx context.Context, now time.Time, patience time.Duration) {
+	over := time.NewTimer(patience - now.Sub(r.began))
+	defer over.Stop()
 	select {
 	case <-r.done:
-	case <-patience.C:
+	case <-over.C:
 	case <-ctx.Done():
 	}
 }
@@ -199,6 +199,8 @@ type renewals struct {
 	// slots are by the provider's name: one that is silent takes none of
 	// another's.
 	slots map[string]chan struct{}
+	// patience is how long a request waits; renewPatience but in tests.
+	patience time.Duration
 }
 
 // renewing is one renewal. What follows done is written before that is closed.
@@ -210,7 +212,7 @@ type renewing struct {
 }
 
 func newRenewals() *renewals {
-	return &renewals{m: make(map[session.Key]*renewing), slots: make(map[string]chan struct{})}
+	return &renewals{m: make(map[session.Key]*renewing), slots: make(map[string]chan struct{}), patience: renewPatience}
 }
 
 // begin has a session renewed, unless that is under way. nil: it failed just

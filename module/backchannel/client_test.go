@@ -17,6 +17,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -238,16 +239,19 @@ func raw(t *testing.T, speak func(net.Conn)) string {
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
-					speak(c)
-				}
-				io.Copy(io.Discard, c)
-			}()
+			go answer(c, speak)
 		}
 	}()
 	return "http://" + l.Addr().String()
+}
+
+// answer has the first request answered, and waits until the client hangs up.
+func answer(c net.Conn, speak func(net.Conn)) {
+	defer c.Close()
+	if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+		speak(c)
+	}
+	io.Copy(io.Discard, c)
 }
 
 func TestHeadersAreCapped(t *testing.T) {
@@ -270,14 +274,32 @@ func TestSilentServerEndsAtTheTimeout(t *testing.T) {
 	}
 }
 
-func TestTricklingBodyEndsAtTheTimeout(t *testing.T) {
-	u := raw(t, func(c net.Conn) {
-		io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nfirst")
+// piped is a client whose connections lead to speak and to no network. In a
+// bubble of synctest no time goes by but where everybody waits: what is to come
+// before a timeout does.
+func piped(b bounds, speak func(net.Conn)) *http.Client {
+	c := Network{}.client(b, []string{pipe})
+	c.Transport.(*transport).direct = Network{}.transport(func(context.Context, string, string) (net.Conn, error) {
+		here, there := net.Pipe()
+		go answer(there, speak)
+		return here, nil
 	})
-	got, err := readAll(Network{}.client(short(50*time.Millisecond), []string{u}), u)
-	if !errors.Is(err, context.DeadlineExceeded) || string(got) != "first" {
-		t.Fatalf("got %q, %v", got, err)
-	}
+	return c
+}
+
+const pipe = "http://127.0.0.1/"
+
+func TestTricklingBodyEndsAtTheTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := piped(short(50*time.Millisecond), func(c net.Conn) {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nfirst")
+		})
+		begun := time.Now()
+		got, err := readAll(c, pipe)
+		if !errors.Is(err, context.DeadlineExceeded) || string(got) != "first" || time.Since(begun) != 50*time.Millisecond {
+			t.Fatalf("got %q, %v after %s", got, err, time.Since(begun))
+		}
+	})
 }
 
 func TestCallersContextEndsACall(t *testing.T) {
@@ -341,18 +363,20 @@ func TestWaitingForATurnEndsWithTheCallersContext(t *testing.T) {
 }
 
 func TestForgottenBodyGivesItsTurnBackAtTheTimeout(t *testing.T) {
-	u := serve(t, write("x"))
-	c := Network{}.client(bounds{timeout: 100 * time.Millisecond, body: 1, calls: 1}, []string{u})
-	if _, err := c.Get(u); err != nil {
-		t.Fatal(err)
-	}
-	var err error
-	for range 20 {
-		if _, err = readAll(c, u); err == nil {
-			return
+	synctest.Test(t, func(t *testing.T) {
+		c := piped(bounds{timeout: time.Second, body: 1, calls: 1}, func(c net.Conn) {
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx")
+		})
+		forgotten, err := c.Get(pipe)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	t.Fatal(err)
+		<-time.After(time.Second / 2)
+		if _, err := readAll(c, pipe); err != nil {
+			t.Errorf("half a second before the second call's own timeout: %v", err)
+		}
+		forgotten.Body.Close()
+	})
 }
 
 func TestFailedCallsGiveTheirTurnBack(t *testing.T) {

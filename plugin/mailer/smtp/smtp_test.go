@@ -22,7 +22,8 @@ import (
 	"github.com/caddy-login/caddy-login/module/mail"
 )
 
-const soon = 10 * time.Second
+// soon bounds what hangs.
+const soon = 30 * time.Second
 
 var sentAt = time.Date(2026, 11, 21, 9, 30, 0, 0, time.UTC)
 
@@ -619,7 +620,7 @@ func TestMailInTheQueueArrivesOnceTheServerIsWell(t *testing.T) {
 	if !q.Enqueue(mail.Entry{Message: message(), Expires: time.Now().Add(time.Minute), OnDone: func(o mail.Outcome) { became <- o }}) {
 		t.Fatal("no room")
 	}
-	until(t, "the mail was refused", func() bool { return box.Reached(inbox.RCPT) == 1 })
+	until(t, "the mail was refused", func() bool { return box.Reached(inbox.RCPT) > 0 })
 	box.Say(inbox.RCPT, "")
 	if o := <-became; o != mail.Sent || box.Next(soon).Code() != "123456" || box.Waiting() > 0 {
 		t.Errorf("outcome %s", o)

@@ -9,8 +9,9 @@ import (
 
 func TestCheckSendsTheTokenEndpointNothing(t *testing.T) {
 	f := newFake(t)
+	begun := time.Now().Truncate(time.Second) // as the header tells it
 	date, err := f.forum(t, nil).Check(t.Context())
-	if err != nil || time.Since(date).Abs() > 5*time.Second {
+	if err != nil || date.Before(begun) || date.After(time.Now()) {
 		t.Errorf("at %s, %v", date, err)
 	}
 	if f.count("/token") != 1 || len(f.form) != 0 || f.asked[0].Header.Get("Authorization") != "" {

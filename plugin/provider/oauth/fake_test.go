@@ -172,7 +172,7 @@ func (f *fake) server() Server {
 func env(log *slog.Logger) guest.Env {
 	return guest.Env{
 		Client: func(...string) *http.Client {
-			return &http.Client{Timeout: 5 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return &http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error {
 				return http.ErrUseLastResponse
 			}}
 		},

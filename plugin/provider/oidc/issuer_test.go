@@ -277,10 +277,13 @@ func unusable() []object {
 	}
 }
 
+// clientTimeout bounds what hangs.
+const clientTimeout = 30 * time.Second
+
 func (i *issuer) env() guest.Env {
 	return guest.Env{
 		Client: func(...string) *http.Client {
-			return &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error {
+			return &http.Client{Timeout: clientTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
 				return http.ErrUseLastResponse
 			}}
 		},

@@ -261,8 +261,8 @@ func answered(second <-chan error, release chan struct{}) error {
 	select {
 	case err := <-second:
 		return err
-	case <-time.After(10 * time.Second):
-		return errors.New("it still waits 10 s after its context ended")
+	case <-time.After(time.Minute):
+		return errors.New("it still waits a minute after its context ended")
 	}
 }
 
