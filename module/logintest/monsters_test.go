@@ -1,6 +1,7 @@
 package logintest
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -44,14 +45,23 @@ func TestDrippingAnswerIsUnderWayAtOnceAndStays(t *testing.T) {
 			p.issuer.Always(row.Faults)
 		}
 	}
-	client := &http.Client{Timeout: 1500 * time.Millisecond}
-	res, err := client.Get(p.issuer.URL + p.issuer.keysPath)
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.issuer.URL+p.issuer.keysPath, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	if n, err := io.Copy(io.Discard, res.Body); n < 1 || err == nil {
-		t.Errorf("%d bytes, then %v", n, err)
+	drops := make([]byte, 2)
+	if n, err := io.ReadFull(res.Body, drops[:1]); err != nil {
+		t.Fatalf("%d bytes, then %v", n, err)
+	}
+	if n, err := io.ReadFull(res.Body, drops); err != nil {
+		t.Errorf("it did not stay: %d bytes more, then %v", n, err)
 	}
 }
 
@@ -71,6 +81,7 @@ func TestThousandHeadersAreMoreThanMostTake(t *testing.T) {
 
 func TestAnswerCanBeLate(t *testing.T) {
 	p := newParty(t)
+	p.published() // keys take their time to be made
 	p.issuer.Always(Late("keys", time.Hour))
 	client := &http.Client{Timeout: 50 * time.Millisecond}
 	if _, err := client.Get(p.issuer.URL + p.issuer.keysPath); err == nil {
