@@ -653,6 +653,9 @@ func TestNetworkAsksForTokensSoOftenAndNoMore(t *testing.T) {
 					wantTooMany(t, got)
 					return
 				}
+				if !strings.Contains(got.Body, `"code":"invalid_token"`) {
+					t.Errorf("got %s", got.Body)
+				}
 				if n, most := answered.Add(1), 200+int64(time.Since(begun)/(50*time.Millisecond))+1; n > most {
 					t.Errorf("%d calls in %s were not too many", n, time.Since(begun))
 				}
