@@ -43,7 +43,7 @@ bench:
 test: tools lint vuln
 	@mkdir -p $(dir $(LOG))
 	@status=0; \
-	go test -race -v -parallel 8 -timeout 45m ./... 2>&1 | tee $(LOG) || status=$$?; \
+	go test -race -v -parallel 8 -timeout 55m ./... 2>&1 | tee $(LOG) || status=$$?; \
 	.ci/summary $(LOG) && exit $$status
 
 # One line of figures for each gate, "held" or "BROKEN"; all else is in the log.
