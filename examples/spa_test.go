@@ -27,6 +27,7 @@ func appDrawsItsOwnSignIn(t *testing.T) {
 	s.codeThenAccountThenProvider("phone", e2e.NewBrowser(t).Look(320, 640, "light"))
 	s.questionIsDrawn(e2e.NewBrowser(t).Look(1280, 800, "dark"))
 	s.linkOnAnotherDeviceMovesTheAppOn(e2e.NewBrowser(t).Look(390, 844, "dark"))
+	s.codeWaitsForThePollUnderWay(e2e.NewBrowser(t))
 	s.staleSignInIsRenewed(e2e.NewBrowser(t).Look(1280, 800, "light"))
 }
 
@@ -149,6 +150,42 @@ func (s *ownSignIn) linkOnAnotherDeviceMovesTheAppOn(b *e2e.Browser) {
 	s.want(elsewhere.Do(pick(s.t, elsewhere, choices, number)), http.StatusOK)
 	s.sees(b, "phone-dark-notes", "came by email", "grace@example.net")
 	s.want(elsewhere.Get(s.at("app.test", "/api/notes")), http.StatusFound)
+}
+
+// holdPolls keeps polls from being sent until they are let go, waits for one, and
+// writes down in which order the API was called from then on.
+const holdPolls = `(() => {
+	const send = window.fetch, free = new Promise(go => { window.letGo = go; });
+	window.calls = [];
+	return new Promise(held => {
+		window.fetch = async (url, ...rest) => {
+			const call = url.split("/").pop();
+			if (call === "poll") {
+				held("held");
+				await free;
+			}
+			window.calls.push(call + " sent");
+			const answer = await send(url, ...rest);
+			window.calls.push(call + " answered");
+			return answer;
+		};
+	});
+})()`
+
+// codeWaitsForThePollUnderWay types a code while a poll is about to be sent: one
+// that came after the code would be refused.
+func (s *ownSignIn) codeWaitsForThePollUnderWay(b *e2e.Browser) {
+	s.t.Helper()
+	b.AllowConsole("status of 401") // nobody has no session
+	b.Get(s.page("")).Submit("email", "edith@example.net").See("Enter the code")
+	code := s.next(s.box, "<login@app.test>", "edith@example.net").Code()
+	b.Eval(holdPolls)
+	b.Submit("code", code)
+	b.Eval(`letGo(), true`)
+	b.See("came by email")
+	if calls := b.Eval(`calls.slice(0, 4)`); calls != `["poll sent","poll answered","check sent","check answered"]` {
+		s.t.Errorf("the app called %s", calls)
+	}
 }
 
 var linkToken = regexp.MustCompile(`name="token" value="([^"]+)"`)

@@ -143,8 +143,11 @@ function tell(text, requestID) {
 }
 
 let busy = false;
+let polling = null; // the poll under way: what the sign-in has come to, or null
 
-// run does one thing at a time, and says what came to nothing.
+// run does one thing at a time, and says what came to nothing. A poll under way
+// comes first: it would ask about what the act ends, or bring the session that
+// the act is for.
 async function run(act) {
 	if (busy) {
 		return;
@@ -153,7 +156,8 @@ async function run(act) {
 	view.setAttribute("aria-busy", "true");
 	told.replaceChildren();
 	try {
-		await act();
+		const envelope = await polling;
+		await (envelope ? become(envelope) : act());
 	} catch (e) {
 		await fail(e);
 	} finally {
@@ -241,20 +245,18 @@ function countDown(at) {
 // poll asks whether the mail's link was opened elsewhere. What is wrong with the
 // code is said to whoever types one.
 function poll(at) {
+	const ask = () => call("POST", at + "poll", {}).then(envelope => envelope.status === "pending" ? null : envelope, () => null);
 	const timer = setInterval(async () => {
-		if (busy || document.hidden) {
+		if (busy || polling || document.hidden) {
 			return;
 		}
-		const envelope = await call("POST", at + "poll", {}).catch(() => null);
-		if (envelope && envelope.status !== "pending" && !ended) {
-			run(() => become(envelope));
+		polling = ask();
+		if (await polling) {
+			await run(() => {}); // which takes what was polled, unless it has already
 		}
+		polling = null;
 	}, 3000);
-	let ended = false;
-	leaving.push(() => {
-		ended = true;
-		clearInterval(timer);
-	});
+	leaving.push(() => clearInterval(timer));
 }
 
 // --- Questions -------------------------------------------------------------
