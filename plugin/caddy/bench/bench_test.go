@@ -10,12 +10,18 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+
 	"github.com/caddy-login/caddy-login/module/guest"
 	"github.com/caddy-login/caddy-login/module/logintest"
+	"github.com/caddy-login/caddy-login/module/logintest/e2e"
 )
 
 func TestMain(m *testing.M) {
@@ -432,5 +438,39 @@ func TestStoreCountsWhatBecameDurable(t *testing.T) {
 	})
 	if got := totalNow().since(before); err != nil || got[views] != 1 || got[reads] != 2 {
 		t.Errorf("a scan of one key makes it %v (error: %v)", got, err)
+	}
+}
+
+// TestKeeperIsTheHouses: else what comes round would be charged to a turn.
+func TestKeeperIsTheHouses(t *testing.T) {
+	ports, err := freePorts(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PORT", strconv.Itoa(ports[0]))
+	t.Setenv("PORT_ADMIN", strconv.Itoa(ports[1]))
+	t.Setenv("PROVIDER", "http://127.0.0.1:1")
+	t.Setenv("APP", "127.0.0.1:1")
+	t.Setenv("BENCH_SECRET", clientSecret)
+	t.Setenv("STORE", t.TempDir())
+	caddyfile := strings.Replace(townSites, "persist_config off\n", "persist_config off\n\tstorage file_system "+t.TempDir()+"\n\tlog {\n\t\toutput discard\n\t}\n", 1)
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Load(config, true); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	e2e.Eventually(t, time.Minute, keeper+" to run", func() bool {
+		all := make([]byte, 1<<20)
+		return bytes.Contains(all[:runtime.Stack(all, true)], []byte("\n"+keeper+"("))
+	})
+	if ctx := context.Background(); comesRound(ctx) || comesRound(context.WithValue(ctx, http.ServerContextKey, new(http.Server))) {
+		t.Error("a test is taken for the keeper")
 	}
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"net/http"
+	"runtime"
 	"sync"
 	"time"
 
@@ -15,8 +17,9 @@ func init() {
 	caddy.RegisterModule(new(counted))
 }
 
-// counted is our store, and counts what it is asked. It is written as the
-// store is, and of a log-in it takes less than a microsecond.
+// counted is our store, and counts what it is asked, but for what comes round by
+// itself. It is written as the store is, and of a log-in it takes less than a
+// microsecond.
 type counted struct{ badger.Store }
 
 // What is counted, each for the transactions that came to something.
@@ -46,11 +49,36 @@ var total struct {
 	tally
 }
 
-func (t tally) count() {
+// count counts what was asked in ctx.
+func (t tally) count(ctx context.Context) {
+	if comesRound(ctx) {
+		return
+	}
 	total.Lock()
 	defer total.Unlock()
 	for i := range t {
 		total.tally[i] += t[i]
+	}
+}
+
+// keeper is who has the store written to every so often, of whoever was there:
+// twice a minute when each was last seen. No turn is to be charged with that,
+// least of all the one in whose midst it comes.
+const keeper = "github.com/caddy-login/caddy-login/module.(*house).keep"
+
+// comesRound reports whether it is the keeper that asks. A request's context
+// tells at once that it is not.
+func comesRound(ctx context.Context) bool {
+	if ctx.Value(http.ServerContextKey) != nil {
+		return false
+	}
+	var callers [64]uintptr
+	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers[:])])
+	for {
+		frame, more := frames.Next()
+		if frame.Function == keeper || !more {
+			return frame.Function == keeper
+		}
 	}
 }
 
@@ -79,7 +107,7 @@ type countedStore struct{ guest.Archive }
 func (s countedStore) View(ctx context.Context, fn func(guest.Tx) error) error {
 	t := tally{views: 1}
 	err := s.Archive.View(ctx, func(tx guest.Tx) error { return fn(countedTx{tx, &t}) })
-	t.count()
+	t.count(ctx)
 	return err
 }
 
@@ -92,7 +120,7 @@ func (s countedStore) Update(ctx context.Context, fn func(guest.Tx) error) error
 		return fn(countedTx{tx, &t})
 	})
 	if err == nil {
-		t.count()
+		t.count(ctx)
 	}
 	return err
 }
