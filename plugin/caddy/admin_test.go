@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -488,38 +487,52 @@ func TestBackupThatArrivesSlowlyIsRestored(t *testing.T) {
 
 func TestBackupWhileSigningIn(t *testing.T) {
 	s := play(t, usual)
-	stop, ended := make(chan struct{}), make(chan int)
+	begun, stop, ended := make(chan struct{}), make(chan struct{}), make(chan error)
 	go func() {
-		n := 0
-		for ; ; n++ {
+		for n := 0; ; n++ {
+			err := s.makeGuest(n)
+			if n == 0 {
+				close(begun)
+			}
+			if err != nil {
+				ended <- err
+				return
+			}
 			select {
 			case <-stop:
-				ended <- n
+				ended <- nil
 				return
 			default:
-				body := fmt.Sprintf(`{"email":"guest%d@example.com"}`, n)
-				res, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/login/users", s.AdminPort), "application/json", bytes.NewReader([]byte(body)))
-				if err != nil {
-					ended <- -1
-					return
-				}
-				res.Body.Close()
 			}
 		}
 	}()
+	<-begun
 	var backup reply
 	for range 3 {
 		s.signedIn(t, e2e.Ada)
 		backup = s.operator(t, http.MethodGet, "backup", "")
 	}
 	close(stop)
-	n := <-ended
-	if n < 1 || backup.status != http.StatusOK {
-		t.Fatalf("%d users were made meanwhile; %d", n, backup.status)
+	if err := <-ended; err != nil || backup.status != http.StatusOK {
+		t.Fatalf("making users meanwhile: %v; the backup: %d", err, backup.status)
 	}
 	s.operator(t, http.MethodPost, "restore", backup.body, "Content-Type", "application/octet-stream").into(t, new(struct{ Restored bool }))
 	s.idOf(t, "ada@example.com")
 	s.idOf(t, "guest0@example.com")
+}
+
+// makeGuest makes one user of many.
+func (s *stage) makeGuest(n int) error {
+	res, err := http.Post(fmt.Sprintf("http://127.0.0.1:%d/login/users", s.AdminPort), "application/json",
+		strings.NewReader(fmt.Sprintf(`{"email":"guest%d@example.com"}`, n)))
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("making guest %d: %s", n, res.Status)
+	}
+	return nil
 }
 
 // loadWithOperator runs Caddy within this process, with an admin endpoint, and
