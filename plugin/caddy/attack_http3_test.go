@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/quic-go/quic-go/http3"
 )
@@ -34,14 +33,16 @@ func (a *overHTTP3) ask(t testing.TB, q inquiry) int {
 	for _, f := range q.fields {
 		r.Header.Add(f[0], f[1])
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), askPatience)
 	defer cancel()
 	res, err := a.RoundTrip(r.WithContext(ctx))
 	if err != nil {
+		q.wantEnd(t, err)
 		return 0
 	}
 	defer res.Body.Close()
-	_, _ = io.Copy(io.Discard, res.Body) // the app tells
+	_, err = io.Copy(io.Discard, res.Body)
+	q.wantEnd(t, err)
 	return res.StatusCode
 }
 

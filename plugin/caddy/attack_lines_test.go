@@ -179,8 +179,21 @@ type inquiry struct {
 // asker is a connection that is used again until it breaks.
 type asker interface {
 	// ask returns the status of the answer, or 0 where the server took the
-	// request for none.
+	// request for none: it closed the connection, or the stream. One that does
+	// neither fails the test.
 	ask(t testing.TB, q inquiry) int
+}
+
+// askPatience is how long a server may take to answer, or to close.
+const askPatience = time.Minute
+
+// wantEnd fails the test where what ended an inquiry was our patience.
+func (q inquiry) wantEnd(t testing.TB, err error) {
+	t.Helper()
+	var late net.Error
+	if errors.As(err, &late) && late.Timeout() {
+		t.Fatalf("%+v: neither answered nor refused: %v", q, err)
+	}
 }
 
 // overHTTP1 writes inquiries as they stand.
@@ -213,16 +226,18 @@ func (a *overHTTP1) ask(t testing.TB, q inquiry) int {
 	case q.body != "":
 		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(q.body))
 	}
-	_ = a.conn.SetDeadline(time.Now().Add(5 * time.Second)) // a net.Conn of TCP has them
+	_ = a.conn.SetDeadline(time.Now().Add(askPatience))     // a net.Conn of TCP has them
 	_, _ = io.WriteString(a.conn, b.String()+"\r\n"+q.body) // a refusal may come first
 	res, err := http.ReadResponse(a.from, &http.Request{Method: q.method})
 	if err != nil {
 		a.hangUp()
+		q.wantEnd(t, err)
 		return 0
 	}
 	defer res.Body.Close()
 	if _, err := io.Copy(io.Discard, res.Body); err != nil || res.Close || res.StatusCode == http.StatusSwitchingProtocols {
 		a.hangUp()
+		q.wantEnd(t, err)
 	}
 	return res.StatusCode
 }
@@ -261,6 +276,7 @@ func (a *overHTTP2) ask(t testing.TB, q inquiry) int {
 	if err != nil {
 		a.conn.Close()
 		a.conn = nil
+		q.wantEnd(t, err)
 	}
 	return status
 }
@@ -268,7 +284,7 @@ func (a *overHTTP2) ask(t testing.TB, q inquiry) int {
 func (a *overHTTP2) connect(t testing.TB) error {
 	t.Helper()
 	a.conn = dialLine(t, a.addr, a.tls)
-	_ = a.conn.SetDeadline(time.Now().Add(5 * time.Second)) // a net.Conn of TCP has them
+	_ = a.conn.SetDeadline(time.Now().Add(askPatience)) // a net.Conn of TCP has them
 	if _, err := io.WriteString(a.conn, http2.ClientPreface); err != nil {
 		return err
 	}
@@ -285,7 +301,7 @@ func (a *overHTTP2) tryAsk(t testing.TB, q inquiry) (int, error) {
 			return 0, err
 		}
 	}
-	_ = a.conn.SetDeadline(time.Now().Add(5 * time.Second)) // a net.Conn of TCP has them
+	_ = a.conn.SetDeadline(time.Now().Add(askPatience)) // a net.Conn of TCP has them
 	stream := a.next
 	a.next += 2
 	scheme := "http"
