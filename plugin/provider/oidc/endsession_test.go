@@ -81,9 +81,7 @@ func TestUnusableEndSessionEndpointIsLoggedOnceAndSignsIn(t *testing.T) {
 	p := i.oidc(t)
 	env := i.env()
 	env.Log = slog.New(slog.NewTextHandler(log, nil))
-	if err := p.Open(env); err != nil {
-		t.Fatal(err)
-	}
+	lend(t, p, env)
 	for range 3 {
 		if got, err := i.signIn(t, p); err != nil || got.IDToken != "" {
 			t.Fatalf("hint kept: %v, %v", got.IDToken != "", err)

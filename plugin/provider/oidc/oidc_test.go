@@ -814,6 +814,9 @@ func TestSlowIssuerIsGivenUpWithinThreeSeconds(t *testing.T) {
 	i := newIssuer(t)
 	i.intruder = func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }
 	p := i.oidc(t)
+	if err := p.Open(i.env()); err != nil { // with the patience of every day
+		t.Fatal(err)
+	}
 	synctest.Test(t, func(t *testing.T) {
 		hanging := shared[*metadata]{now: epochNow, patience: p.metadata.patience, fetch: func(ctx context.Context) (*metadata, error) {
 			<-ctx.Done()

@@ -164,9 +164,7 @@ func TestWhatDoesNothingIsLoggedOnceAtTheStart(t *testing.T) {
 	}
 	env := i.env()
 	env.Log = slog.New(slog.NewTextHandler(&log, nil))
-	if err := p.Open(env); err != nil {
-		t.Fatal(err)
-	}
+	lend(t, p, env)
 	if n := strings.Count(log.String(), "verify_email does nothing"); n != 1 || !strings.Contains(log.String(), "provider=test") {
 		t.Errorf("logged %s", log.String())
 	}

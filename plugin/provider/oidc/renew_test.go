@@ -73,9 +73,7 @@ func TestOfflineAccessIsAskedForAsEachIssuerWantsIt(t *testing.T) {
 			if err := p.(caddy.Provisioner).Provision(caddy.Context{}); err != nil {
 				t.Fatal(err)
 			}
-			if err := p.Open(i.env()); err != nil {
-				t.Fatal(err)
-			}
+			lend(t, p, i.env())
 			q := asked(t, p, row.switching)
 			if q.Get("scope") != row.scope || q.Get("prompt") != row.prompt || q.Get("access_type") != row.access {
 				t.Errorf("asked for %v", q)

@@ -137,9 +137,7 @@ func TestUnusableRevocationEndpointKeepsNobodyOut(t *testing.T) {
 	p := i.oidc(t)
 	env := i.env()
 	env.Log = slog.New(slog.NewTextHandler(&log, nil))
-	if err := p.Open(env); err != nil {
-		t.Fatal(err)
-	}
+	lend(t, p, env)
 	if _, err := i.signIn(t, p); err != nil {
 		t.Error(err)
 	}
