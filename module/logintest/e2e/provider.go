@@ -3,10 +3,14 @@ package e2e
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -89,12 +93,11 @@ func NewProvider(t testing.TB, clients ...Client) *Provider {
 	return p
 }
 
-// TokenCalls is how often a code was redeemed, in vain or not.
+// TokenCalls is how often a code was redeemed by now, in vain or not.
 func (p *Provider) TokenCalls() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.t.Helper()
 	n := 0
-	for _, event := range p.events {
+	for _, event := range p.told() {
 		if strings.HasPrefix(event.Event, "token") {
 			n++
 		}
@@ -102,13 +105,12 @@ func (p *Provider) TokenCalls() int {
 	return n
 }
 
-// LogoutCalls is how often a site was told of a sign-out and answered that it
-// is done.
+// LogoutCalls is how often a site was told of a sign-out by now, and answered
+// that it is done.
 func (p *Provider) LogoutCalls() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.t.Helper()
 	n := 0
-	for _, event := range p.events {
+	for _, event := range p.told() {
 		if event.Event == "logout_told" {
 			n++
 		}
@@ -118,10 +120,9 @@ func (p *Provider) LogoutCalls() int {
 
 // Secrets are all states, codes and tokens given out so far.
 func (p *Provider) Secrets() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.t.Helper()
 	var secrets []string
-	for _, event := range p.events {
+	for _, event := range p.told() {
 		secrets = append(secrets, event.Issued...)
 	}
 	return secrets
@@ -174,18 +175,56 @@ func (p *Provider) listen(cmd *exec.Cmd, stdout io.Reader) {
 	_ = cmd.Wait() // an early end shows as a provider that never gets ready
 }
 
+// told is all that the provider has reported by now. Its lines come by a pipe,
+// later perhaps than the answers they are about: it is asked how many there are.
+func (p *Provider) told() []providerEvent {
+	p.t.Helper()
+	want, err := p.reported()
+	Eventually(p.t, patience, fmt.Sprintf("%d reports of the provider (%v)", want, err), func() bool {
+		select {
+		case <-p.ended:
+			return true // and its last line was read
+		default:
+			return err == nil && len(p.read()) >= want
+		}
+	})
+	return p.read()
+}
+
+// reported is how many lines the provider has written. One that ended does not
+// say it.
+func (p *Provider) reported() (int, error) {
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Get(p.Issuer + "/reported")
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(string(body))
+}
+
+// read are the reports that came so far.
+func (p *Provider) read() []providerEvent {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.events)
+}
+
 func (p *Provider) ready(stderr *recorder) bool {
 	select {
 	case <-p.ended:
 		p.t.Fatalf("the provider ended at once:\n%s", stderr)
 	default:
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.events) == 0 {
+	events := p.read()
+	if len(events) == 0 {
 		return false
 	}
-	p.Issuer = p.events[0].Issuer
+	p.Issuer = events[0].Issuer
 	return true
 }
 
@@ -194,9 +233,7 @@ func (p *Provider) explain(stderr *recorder) {
 	if !p.t.Failed() {
 		return
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, event := range p.events {
+	for _, event := range p.read() {
 		p.t.Logf("provider: %s %s", event.Event, event.Error)
 	}
 	p.t.Logf("provider's stderr:\n%s", stderr)

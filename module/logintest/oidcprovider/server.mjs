@@ -3,8 +3,9 @@
 //   node server.mjs '{"port": 0, "clients": [{"client_id": "site", …}], "people": [{"sub": "ada", …}]}'
 //
 // It listens on 127.0.0.1 only, prints one JSON line {"issuer": …} once it is
-// ready and one for every code, token and refusal it gives out, and ends when
-// its standard input closes: a test that was killed leaves nothing behind.
+// ready and one for every code, token and refusal before it gives that out. GET
+// /reported says how many lines that makes: a pipe may be late. It ends when its
+// standard input closes: a test that was killed leaves nothing behind.
 import './runtime.mjs';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
@@ -16,6 +17,8 @@ const { default: Provider } = await import('oidc-provider');
 const { port = 0, clients = [], people = [] } = JSON.parse(process.argv[2] ?? '{}');
 const byEmail = new Map(people.map((person) => [person.email, person]));
 const bySub = new Map(people.map((person) => [person.sub, person]));
+
+let reported = 0;
 
 const server = createServer();
 server.listen(port, '127.0.0.1');
@@ -59,6 +62,10 @@ provider.on('server_error', (ctx, error) => report({ event: 'broken', error: err
 
 const pages = provider.callback();
 server.on('request', (req, res) => {
+  if (req.url === '/reported') {
+    res.end(String(reported));
+    return;
+  }
   const [, uid] = /^\/interaction\/([\w-]+)$/.exec(req.url) ?? [];
   if (uid === undefined) {
     pages(req, res);
@@ -204,5 +211,6 @@ function secret() {
 }
 
 function report(line) {
+  reported += 1;
   process.stdout.write(`${JSON.stringify(line)}\n`);
 }
