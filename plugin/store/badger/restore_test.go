@@ -512,27 +512,17 @@ func TestKillDuringRestoreLeavesOldOrNew(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[string]int{}
-	last := "b"
-	for round := range rounds(20) {
-		cmd, out := start2nd(t, "restore", dir)
-		after := time.AfterFunc(50*time.Millisecond+rand.N(300*time.Millisecond), func() { _ = cmd.Process.Kill() })
-		begun := last
-		for line, err := out.ReadString('\n'); err == nil; line, err = out.ReadString('\n') {
-			word, name, _ := strings.Cut(strings.TrimSpace(line), " ")
-			begun = name
-			if word == "done" {
-				last = name
-			}
+	for round := 0; round < rounds(20) || seen["old"]+seen["new"] == 0; round++ {
+		if round == rounds(20)+100 {
+			t.Fatalf("in %d rounds no restore was under way", round)
 		}
-		_ = cmd.Wait()
-		after.Stop()
+		last, begun := killedRestoring(t, dir)
 		s := openAt(t, dir)
 		got := s.sample(t, n)
 		if got != last && got != begun {
 			t.Errorf("round %d: holds %q; %q was restored, %q was being so", round, got, last, begun)
 		}
 		seen[map[bool]string{true: "nothing under way", false: map[bool]string{true: "new", false: "old"}[got == begun]}[last == begun]]++
-		last = got
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -541,6 +531,34 @@ func TestKillDuringRestoreLeavesOldOrNew(t *testing.T) {
 		}
 	}
 	t.Logf("found %v", seen)
+}
+
+// killedRestoring kills a process that restores forever, at any moment of its
+// second restore or just after: last was restored, begun was being so, or is
+// last where nothing was under way.
+func killedRestoring(t *testing.T, dir string) (last, begun string) {
+	t.Helper()
+	cmd, out := start2nd(t, "restore", dir)
+	after := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	var since time.Time
+	armed := false
+	for line, err := out.ReadString('\n'); err == nil; line, err = out.ReadString('\n') {
+		word, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if word == "done" {
+			last = name
+			continue
+		}
+		if begun = name; last != "" && !armed {
+			took := time.Since(since) // for the first, its "done" included
+			armed = after.Reset(rand.N(took + took/4))
+		}
+		since = time.Now()
+	}
+	_ = cmd.Wait()
+	if after.Stop() || !armed {
+		t.Fatalf("it ended by itself, or restored nothing in a minute; %q was begun, %q restored", begun, last)
+	}
+	return last, begun
 }
 
 func FuzzRestore(f *testing.F) {
