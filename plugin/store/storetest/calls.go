@@ -329,14 +329,11 @@ var closePromises = []promise{
 		}
 	}},
 	{"WaitsForViews", func(p place) {
-		s := p.openStore()
-		s.update(func(t tx) { t.put("a", "1") })
-		waits(p, s, func(inside func()) { s.view(func(t tx) { inside(); t.has("a", "1") }) })
+		waits(p, func(s store, inside func()) { s.view(func(t tx) { inside(); t.has("a", "1") }) })
 	}},
 	{"WaitsForUpdates", func(p place) {
-		s := p.openStore()
-		waits(p, s, func(inside func()) { s.update(func(t tx) { inside(); t.put("a", "1") }) })
-		p.store().has("a", "1")
+		waits(p, func(s store, inside func()) { s.update(func(t tx) { inside(); t.put("b", "1") }) })
+		p.store().has("b", "1")
 	}},
 	{"ManyCallsAreAnsweredOneWayOrTheOther", closesAmongManyCalls},
 	{"PlaceIsFree", func(p place) {
@@ -348,10 +345,13 @@ var closePromises = []promise{
 	}},
 }
 
-// waits checks that Close does not return while call is inside its function.
-func waits(p place, s store, call func(inside func())) {
+// waits checks that Close does not return while call is inside its function: not
+// in several times as long as it takes here and now where there is no call.
+func waits(p place, call func(s store, inside func())) {
+	usual := closingTime(p)
+	s := p.openStore()
 	closing, closed := make(chan struct{}), make(chan error, 1)
-	call(func() {
+	call(s, func() {
 		go func() {
 			close(closing)
 			closed <- s.Close()
@@ -361,12 +361,23 @@ func waits(p place, s store, call func(inside func())) {
 		case <-closed:
 			p.Error("Close returned while a call was under way")
 			closed <- nil
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(50*time.Millisecond + 4*usual):
 		}
 	})
 	if err := <-closed; err != nil {
 		p.Errorf("Close: %v", err)
 	}
+}
+
+// closingTime is how long it takes to close a store that was written to.
+func closingTime(p place) time.Duration {
+	s := p.openStore()
+	s.update(func(t tx) { t.put("a", "1") })
+	begun := time.Now()
+	if err := s.Close(); err != nil {
+		p.Errorf("Close: %v", err)
+	}
+	return time.Since(begun)
 }
 
 // closesAmongManyCalls closes amid 32 writers and checks their ledger.
