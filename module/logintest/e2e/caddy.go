@@ -37,7 +37,7 @@ type Caddy struct {
 	caddyfile string
 	process   *exec.Cmd
 	ended     chan struct{}
-	stderr    *recorder
+	log       *logFile
 	mayShow   string // why the log may show secrets; empty: it may not
 }
 
@@ -47,7 +47,7 @@ func NewCaddy(t testing.TB, program string) *Caddy {
 	t.Helper()
 	c := &Caddy{
 		Port: FreePort(t), Port2: FreePort(t), AdminPort: FreePort(t), httpPort: FreePort(t),
-		Env: map[string]string{}, t: t, program: program, dir: t.TempDir(), stderr: &recorder{},
+		Env: map[string]string{}, t: t, program: program, dir: t.TempDir(), log: newLogFile(t),
 	}
 	t.Cleanup(c.finish)
 	return c
@@ -72,7 +72,7 @@ func (c *Caddy) Restart() *Caddy {
 		c.t.Fatal("Caddy runs already")
 	}
 	c.process = c.command("run", "--config", c.file(), "--adapter", "caddyfile")
-	c.process.Stderr = c.stderr
+	c.process.Stderr = c.log.file
 	c.ended = make(chan struct{})
 	if err := c.process.Start(); err != nil {
 		c.t.Fatalf("starting Caddy: %v", err)
@@ -118,7 +118,14 @@ func (c *Caddy) Stop() { c.t.Helper(); c.end(syscall.SIGTERM) }
 func (c *Caddy) Kill() { c.t.Helper(); c.end(syscall.SIGKILL) }
 
 // Log is everything Caddy has written to its standard error.
-func (c *Caddy) Log() string { return c.stderr.String() }
+func (c *Caddy) Log() string {
+	c.t.Helper()
+	text, err := c.log.read()
+	if err != nil {
+		c.t.Errorf("reading Caddy's log: %v", err)
+	}
+	return text
+}
 
 // Logs are the log lines that are JSON objects.
 func (c *Caddy) Logs() []map[string]any {

@@ -73,6 +73,19 @@ func TestCaddyComesBackAfterKillAndReload(t *testing.T) {
 	}
 }
 
+func TestLogHoldsAtOnceWhatWasWritten(t *testing.T) {
+	log, want := newLogFile(t), ""
+	for _, word := range []string{"begun ", "ended ", "begun again"} {
+		want += word
+		if _, err := log.file.WriteString(word); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := log.read(); got != want || err != nil {
+			t.Errorf("it holds %q, %v; want %q", got, err, want)
+		}
+	}
+}
+
 func TestSecretInTheLogIsFound(t *testing.T) {
 	caddy := NewCaddy(t, BuildPackage(t, Plain))
 	caddy.LogMayShowSecrets("that it does is what is tested")
