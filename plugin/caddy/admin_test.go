@@ -28,9 +28,18 @@ type reply struct {
 // is empty. Fields are further header lines: name, value, …
 func (s *stage) operator(t *testing.T, method, path, body string, fields ...string) reply {
 	t.Helper()
-	r, err := http.NewRequest(method, fmt.Sprintf("http://127.0.0.1:%d/login/%s", s.AdminPort, path), strings.NewReader(body))
+	got, err := s.tryOperator(method, path, body, fields...)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return got
+}
+
+// tryOperator is for goroutines of a test's, which must not end it.
+func (s *stage) tryOperator(method, path, body string, fields ...string) (reply, error) {
+	r, err := http.NewRequest(method, fmt.Sprintf("http://127.0.0.1:%d/login/%s", s.AdminPort, path), strings.NewReader(body))
+	if err != nil {
+		return reply{}, err
 	}
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
@@ -43,26 +52,29 @@ func (s *stage) operator(t *testing.T, method, path, body string, fields ...stri
 	}
 	res, err := http.DefaultClient.Do(r)
 	if err != nil {
-		t.Fatal(err)
+		return reply{}, err
 	}
 	defer res.Body.Close()
 	got, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return reply{res.StatusCode, string(got)}
+	return reply{res.StatusCode, string(got)}, err
 }
 
 // into decodes a 200.
 func (r reply) into(t *testing.T, v any) {
 	t.Helper()
+	if err := r.decode(v); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r reply) decode(v any) error {
 	if r.status != http.StatusOK {
-		t.Fatalf("%d: %s", r.status, r.body)
+		return fmt.Errorf("%d: %s", r.status, r.body)
 	}
-	decoder := json.NewDecoder(strings.NewReader(r.body))
-	if err := decoder.Decode(v); err != nil {
-		t.Fatalf("%v in %s", err, r.body)
+	if err := json.NewDecoder(strings.NewReader(r.body)).Decode(v); err != nil {
+		return fmt.Errorf("%w in %s", err, r.body)
 	}
+	return nil
 }
 
 // person is a user as the operator sees them.

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -383,7 +384,10 @@ func TestGroupsAddedAtOnceAreAllThere(t *testing.T) {
 	var wait sync.WaitGroup
 	for i := range 32 {
 		wait.Go(func() {
-			s.operator(t, http.MethodPut, "users/"+id+"/groups", fmt.Sprintf(`{"add":["crew%d"]}`, i))
+			got, err := s.tryOperator(http.MethodPut, "users/"+id+"/groups", fmt.Sprintf(`{"add":["crew%d"]}`, i))
+			if err != nil || got.status != http.StatusOK {
+				t.Errorf("group %d: %d %s, %v", i, got.status, got.body, err)
+			}
 		})
 	}
 	wait.Wait()
@@ -402,22 +406,8 @@ func TestListMissesNobodyWhileOthersComeAndGo(t *testing.T) {
 	for i := range 60 {
 		stay[s.idOfInvited(t, fmt.Sprintf("stays%d@example.com", i))] = 0
 	}
-	stop, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			var user person
-			got := s.operator(t, http.MethodPost, "users", fmt.Sprintf(`{"email":"goes%d@example.com"}`, i))
-			if got.into(t, &user); user.ID != "" {
-				s.operator(t, http.MethodDelete, "users/"+user.ID, "")
-			}
-		}
-	}()
+	gone := s.crowd(t)
+	e2e.Eventually(t, time.Minute, "somebody to have come and gone", func() bool { return gone() > 0 })
 	for range 5 {
 		seen := s.leafed(t)
 		for id := range stay {
@@ -431,8 +421,44 @@ func TestListMissesNobodyWhileOthersComeAndGo(t *testing.T) {
 			}
 		}
 	}
-	close(stop)
-	<-ended
+}
+
+// crowd has one person after the other come and go until the test ends, and
+// returns how many did so far.
+func (s *stage) crowd(t *testing.T) (gone func() int64) {
+	t.Helper()
+	var n atomic.Int64
+	ctx, stop := context.WithCancel(context.Background())
+	var comesAndGoes sync.WaitGroup
+	comesAndGoes.Go(func() {
+		for ; ctx.Err() == nil; n.Add(1) {
+			if err := s.comeAndGo(fmt.Sprintf("goes%d@example.com", n.Load())); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	t.Cleanup(func() { stop(); comesAndGoes.Wait() })
+	return n.Load
+}
+
+func (s *stage) comeAndGo(email string) error {
+	got, err := s.tryOperator(http.MethodPost, "users", `{"email":"`+email+`"}`)
+	if err != nil {
+		return fmt.Errorf("inviting %s: %w", email, err)
+	}
+	var user person
+	if err := got.decode(&user); err != nil {
+		return fmt.Errorf("inviting %s: %w", email, err)
+	}
+	got, err = s.tryOperator(http.MethodDelete, "users/"+user.ID, "")
+	if err != nil {
+		return fmt.Errorf("deleting %s: %w", email, err)
+	}
+	if got.status != http.StatusOK {
+		return fmt.Errorf("deleting %s: %d %s", email, got.status, got.body)
+	}
+	return nil
 }
 
 // leafed is how often a list, page after page, tells each user.
