@@ -260,7 +260,7 @@ func TestAppleStoryInABrowser(t *testing.T) {
 	if second.Value("Remote-Name") != "Ada Lovelace" || second.Value("Remote-User") != first.Value("Remote-User") {
 		t.Errorf("the second time it is %q, user %q", second.Value("Remote-Name"), second.Value("Remote-User"))
 	}
-	again.Get(s.site + "/.login/logout").Click("Sign out").DontSee("The app")
+	again.Get(s.site + "/.login/logout").Click("Sign out").See("signed out").DontSee("The app")
 
 	b.next(person, url.Values{"error": {"user_cancelled_authorize"}})
 	s.app.Forget()

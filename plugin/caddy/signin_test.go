@@ -153,7 +153,7 @@ func TestSignInWorksInABrowser(t *testing.T) {
 	second := browser.NewTab().Get(s.site + "/other").See(e2e.Ada.Email)
 	second.Get(s.site + "/.login/logout").See("Sign out").Screenshot("sign-out")
 	browser.Get(s.site + "/still").See("The app")
-	second.Click("Sign out").DontSee("The app")
+	second.Click("Sign out").See("Sign out here, too?").DontSee("The app")
 	e2e.Eventually(t, 10*time.Second, "the cookie to go", func() bool {
 		return browser.Cookies("app.test")[cookieName] == nil
 	})

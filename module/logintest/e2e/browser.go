@@ -86,10 +86,13 @@ func (b *Browser) See(text string) *Browser {
 	return b
 }
 
-// DontSee fails the test if the page shows text now.
+// DontSee fails the test if the page shows text now. It must show something: one
+// that is giving way to the next shows nothing, which proves nothing.
 func (b *Browser) DontSee(text string) *Browser {
 	b.t.Helper()
-	if contains(b.text(), text) {
+	var page string
+	b.await("a page without "+text, func() bool { page = b.text(); return strings.TrimSpace(page) != "" })
+	if contains(page, text) {
 		b.t.Fatalf("the page at %s shows %q", b.Address(), text)
 	}
 	return b
