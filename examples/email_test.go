@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/caddy-login/caddy-login/module/logintest"
 	"github.com/caddy-login/caddy-login/module/logintest/e2e"
@@ -47,7 +46,7 @@ func (s *stage) ask(visitor *e2e.Visitor, address, email string) e2e.Answer {
 // next is the mail that came, which must be to this address.
 func (s *stage) next(box *inbox.Inbox, from, to string) inbox.Mail {
 	s.t.Helper()
-	mail := box.NextCode(20 * time.Second)
+	mail := box.NextCode(e2e.Patience)
 	if got := mail.Header.Get("From"); got != from || strings.Join(mail.To, " ") != to {
 		s.t.Errorf("a mail from %s to %v, want one from %s to %s", got, mail.To, from, to)
 	}

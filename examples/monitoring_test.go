@@ -65,7 +65,7 @@ func (s *stage) signInsOfAllKinds(corp *logintest.Issuer, box *inbox.Inbox) {
 		s.want(s.signIn(e2e.NewVisitor(s.t), corp, begin, subject), http.StatusOK)
 	}
 	s.ask(e2e.NewVisitor(s.t), inside, "grace@example.net")
-	box.NextCode(20 * time.Second)
+	box.NextCode(e2e.Patience)
 
 	unlucky := e2e.NewVisitor(s.t)
 	asked := unlucky.Follow(begin)

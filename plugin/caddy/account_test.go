@@ -225,7 +225,7 @@ func (s *accounts) letter(t *testing.T, to, subject string) inbox.Mail {
 	t.Helper()
 	for at := 0; ; at++ {
 		if at == len(s.letters) {
-			s.letters = append(s.letters, s.box.Next(20*time.Second))
+			s.letters = append(s.letters, s.box.Next(e2e.Patience))
 			s.wantNoStranger(t, s.letters[at])
 		}
 		if m := s.letters[at]; slices.Equal(m.To, []string{to}) && strings.Contains(m.Subject, subject) {

@@ -297,7 +297,7 @@ func did(f file, what string) bool {
 func (s *stage) wantLogged(t *testing.T, messages ...string) {
 	t.Helper()
 	for _, message := range messages {
-		e2e.Eventually(t, 5*time.Second, "the log to say "+message, func() bool {
+		e2e.Eventually(t, e2e.Patience, "the log to say "+message, func() bool {
 			n := 0
 			for _, line := range s.Logs() {
 				if line["logger"] == "login" && line["msg"] == message && line["by"] == "operator" {

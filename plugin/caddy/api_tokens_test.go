@@ -636,7 +636,7 @@ func (s *forAppsStage) byCode(t *testing.T, v *e2e.Visitor, address string) *e2e
 	t.Helper()
 	browser := v.Another()
 	waiting := s.ask(t, browser, address, "/.login/")
-	mustBe(t, browser.FollowOn(browser.Submit(waiting, "code", s.box.NextCode(20*time.Second).Code())), http.StatusOK)
+	mustBe(t, browser.FollowOn(browser.Submit(waiting, "code", s.box.NextCode(e2e.Patience).Code())), http.StatusOK)
 	return browser
 }
 

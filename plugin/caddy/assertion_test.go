@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
@@ -172,7 +171,7 @@ func TestOperatorsKeySignsInEveryHeaderThatPresetsHave(t *testing.T) {
 			t.Errorf("%s is %q", name, received.Value(name))
 		}
 	}
-	e2e.Eventually(t, 10*time.Second, "the line of the access log", func() bool { return strings.Contains(s.Log(), `"uri":"/in"`) })
+	e2e.Eventually(t, e2e.Patience, "the line of the access log", func() bool { return strings.Contains(s.Log(), `"uri":"/in"`) })
 	s.LogKeepsSecret(token)
 	set, _ := s.keySet(t)
 	if len(set.Keys) != 1 || !secret.PublicKey.Equal(set.Keys[0].Key) {

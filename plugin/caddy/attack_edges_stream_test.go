@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/caddy-login/caddy-login/module/logintest"
 	"github.com/caddy-login/caddy-login/module/logintest/e2e"
@@ -27,11 +26,11 @@ func TestStreamsEndForWhoLeavesTheGroup(t *testing.T) {
 		s.listen(t, v)
 		streams[v] = func() { echoes(t, conn) }
 	}
-	e2e.Eventually(t, 5*time.Second, "four streams to be open", func() bool { return s.app.Open() == 4 })
+	e2e.Eventually(t, e2e.Patience, "four streams to be open", func() bool { return s.app.Open() == 4 })
 
 	path := "users/" + s.idOf(t, e2e.Ada.Email) + "/groups"
 	s.operator(t, http.MethodPut, path, `{"remove":["crew"]}`).into(t, new(person))
-	e2e.Eventually(t, 10*time.Second, "her two streams to end at the app", func() bool { return s.app.Open() == 2 })
+	e2e.Eventually(t, streamsEnd, "her two streams to end at the app", func() bool { return s.app.Open() == 2 })
 	streams[grace]()
 	if _, res := s.dial(t, s.site, ada.Cookies(s.site)); res.StatusCode != http.StatusForbidden {
 		t.Errorf("a new one of hers: %d", res.StatusCode)

@@ -21,8 +21,6 @@ import (
 // relayed is byMail behind a proxy that says which network a visitor is of.
 const relayed = "{\n\tservers {\n\t\ttrusted_proxies static 127.0.0.0/8\n\t}\n}\n" + byMail
 
-const soonMailed = 10 * time.Second
-
 // byMailWith is byMail with an option of the way in.
 func byMailWith(option string) string {
 	return strings.Replace(byMail, "login email {", "login {\n\t\temail {\n\t\t\t"+option+"\n\t\t}", 1)
@@ -114,7 +112,7 @@ func TestMailedLinkLeadsToThePortThatServes(t *testing.T) {
 			if got := v.Do(r); got.StatusCode != http.StatusSeeOther {
 				return // refused: nobody is mailed anything
 			}
-			letter := s.box.Next(soonMailed)
+			letter := s.box.Next(e2e.Patience)
 			if link := letter.Link(); link != "" && !strings.HasPrefix(link, s.site+"/.login/link?t=") {
 				t.Errorf("the mail leads to %.40s…", link)
 			}
@@ -148,7 +146,7 @@ func TestAuthorityWithUserinfoMailsNoLinkToAnother(t *testing.T) {
 			}
 			continue
 		}
-		letter := s.box.Next(soonMailed)
+		letter := s.box.Next(e2e.Patience)
 		if strings.Contains(letter.Text+letter.HTML, "evil") || letter.Link() != "" && !strings.HasPrefix(letter.Link(), s.site+"/") {
 			t.Errorf("%q: the mail reads\n%s", authority, letter.Text)
 		}
@@ -219,7 +217,7 @@ func TestNeighbourOfAlikeAddressLocksNobodyOut(t *testing.T) {
 		}
 	}
 	mustBe(t, owner.FollowOn(owner.Do(s.asking(owner, "ann.alee@example.com", ""))), http.StatusOK)
-	e2e.Eventually(t, soonMailed, "the owner's mail, or word that there is none", func() bool {
+	e2e.Eventually(t, e2e.Patience, "the owner's mail, or word that there is none", func() bool {
 		return s.box.Waiting() > 0 || strings.Contains(s.Log(), `"reason":"paused"`)
 	})
 	if s.box.Waiting() == 0 {
@@ -326,7 +324,7 @@ func TestLinkPostedElsewhereIsNoFailureOfOurs(t *testing.T) {
 			s := playMail(t, byMailWith("cross_device "+mode))
 			visitor, scanner := e2e.NewVisitor(t), e2e.NewVisitor(t)
 			waiting := s.ask(t, visitor, "ada@example.com", "/in")
-			letter := s.box.Next(soonMailed)
+			letter := s.box.Next(e2e.Patience)
 			token := tokenOf(letter.Link())
 			got := scanner.Do(s.posting(scanner, "/.login/link", "", "token", token))
 			if s.isIn(scanner) || s.isIn(visitor) {
@@ -353,7 +351,7 @@ func TestFullDiskMakesNoCodeWrong(t *testing.T) {
 	s := playMail(t, "{\n\tlogin {\n\t\tstore badger "+filepath.Join(at, "login")+"\n\t}\n}\n"+byMail)
 	visitor := e2e.NewVisitor(t)
 	waiting := s.ask(t, visitor, "ada@example.com", "/in")
-	letter := s.box.Next(soonMailed)
+	letter := s.box.Next(e2e.Patience)
 	ballast := filepath.Join(at, "ballast")
 	fillUp(t, at, ballast)
 	stranger := visitorFrom(t, 9)
@@ -394,10 +392,10 @@ func TestMailOutlivesReloadAndCodeOutlivesKill(t *testing.T) {
 	s.box.Say(inbox.MAIL, "450 4.2.0 later")
 	visitor := e2e.NewVisitor(t)
 	waiting := s.ask(t, visitor, "ada@example.com", "/in")
-	e2e.Eventually(t, soonMailed, "a first try", func() bool { return s.box.Reached(inbox.MAIL) > 0 })
+	e2e.Eventually(t, e2e.Patience, "a first try", func() bool { return s.box.Reached(inbox.MAIL) > 0 })
 	s.box.Say(inbox.MAIL, "")
 	s.Reload(byMail)
-	letter := s.box.Next(soonMailed)
+	letter := s.box.Next(e2e.Patience)
 	s.Kill()
 	s.Restart()
 	mustBe(t, visitor.FollowOn(visitor.Submit(waiting, "code", letter.Code())), http.StatusOK)
@@ -472,7 +470,7 @@ func TestStrangersLinkSignsNobodyIn(t *testing.T) {
 			s.ask(t, attacker, "mallory@example.com", "/in")
 			link := s.box.Link()
 			s.ask(t, victim, "ada@example.com", "/in")
-			s.box.Next(soonMailed)
+			s.box.Next(e2e.Patience)
 			page := victim.Get(link)
 			mustBe(t, page, http.StatusOK)
 			for _, number := range append(numbersIn(page.Body), "") {
@@ -556,7 +554,7 @@ func TestMailHoldsNoWordsOfAStrangers(t *testing.T) {
 			"return", `/evil"><script>evil()</script>`, "title", "evil", "subject", "evil\r\nBcc: evil@evil.test")
 		bend(r)
 		mustBe(t, v.Do(r), http.StatusSeeOther)
-		letter := s.box.Next(soonMailed)
+		letter := s.box.Next(e2e.Patience)
 		seen := e2e.NewVisitor(t).Get(letter.Link())
 		mustBe(t, seen, http.StatusOK)
 		for where, text := range map[string]string{"mail": letter.Subject + letter.Text + letter.HTML + string(letter.Raw), "page": seen.Body} {
@@ -581,9 +579,9 @@ func TestLogKeepsCodeAndLink(t *testing.T) {
 	s.box.Say(inbox.RCPT, "450 4.2.0 <"+address+"> later")
 	visitor := e2e.NewVisitor(t)
 	waiting := s.ask(t, visitor, address, "/deep?q=1")
-	e2e.Eventually(t, soonMailed, "a first try", func() bool { return s.box.Reached(inbox.RCPT) > 0 })
+	e2e.Eventually(t, e2e.Patience, "a first try", func() bool { return s.box.Reached(inbox.RCPT) > 0 })
 	s.box.Say(inbox.RCPT, "")
-	letter := s.box.Next(20 * time.Second)
+	letter := s.box.Next(e2e.Patience)
 	token := tokenOf(letter.Link())
 	secrets := append(secretsOf(t, nil, visitor.Cookies(s.site)), token, letter.Code())
 	for _, path := range []string{
@@ -681,7 +679,7 @@ func TestNobodyLearnsWhoIsThrottled(t *testing.T) {
 		}
 	}
 	for _, reason := range []string{"throttled", "paused"} {
-		e2e.Eventually(t, soonMailed, "word that somebody was "+reason, func() bool {
+		e2e.Eventually(t, e2e.Patience, "word that somebody was "+reason, func() bool {
 			return strings.Contains(s.Log(), `"reason":"`+reason+`"`)
 		})
 	}
@@ -732,7 +730,7 @@ func TestEachTabTakesItsOwnCode(t *testing.T) {
 	first := s.ask(t, visitor, "ada@example.com", "/first")
 	code := s.box.Code()
 	s.ask(t, visitor, "ada@example.com", "/second")
-	s.box.Next(soonMailed)
+	s.box.Next(e2e.Patience)
 	got := visitor.Submit(first, "code", code)
 	if got.StatusCode != http.StatusSeeOther || session(got) == "" {
 		t.Errorf("the first tab's own code is answered %d", got.StatusCode)
@@ -764,7 +762,7 @@ func TestNoReturnAddressLeadsAwayByMail(t *testing.T) {
 	for i, to := range elsewhere {
 		v := visitorFrom(t, 60+i)
 		mustBe(t, v.Do(s.posting(v, "/.login/email", "", "email", fmt.Sprintf("ada%d@example.com", i), "return", to)), http.StatusSeeOther)
-		letter := s.box.Next(soonMailed)
+		letter := s.box.Next(e2e.Patience)
 		in := v.Do(s.posting(v, "/.login/code?return="+url.QueryEscape(to), "", "code", letter.Code(), "return", to))
 		if in.StatusCode != http.StatusSeeOther || session(in) == "" || !here(in.Header.Get("Location")) {
 			t.Errorf("return %q: %d to %q", to, in.StatusCode, in.Header.Get("Location"))
@@ -787,9 +785,9 @@ func TestOneMailboxGetsFiveMailsAnHour(t *testing.T) {
 		}
 	}
 	for range 5 {
-		s.box.Next(soonMailed)
+		s.box.Next(e2e.Patience)
 	}
-	e2e.Eventually(t, soonMailed, "word of those that were not sent", func() bool { return strings.Count(s.Log(), `"reason":"throttled"`) >= 4 })
+	e2e.Eventually(t, e2e.Patience, "word of those that were not sent", func() bool { return strings.Count(s.Log(), `"reason":"throttled"`) >= 4 })
 	if n := s.box.Waiting(); n != 0 {
 		t.Errorf("%d mails too many", n)
 	}
@@ -822,7 +820,7 @@ func TestCodeAndLinkAtOnceSignInOnce(t *testing.T) {
 	for round := range 5 {
 		v := e2e.NewVisitor(t)
 		s.ask(t, v, fmt.Sprintf("ada%d@example.com", round), "/in")
-		letter := s.box.Next(soonMailed)
+		letter := s.box.Next(e2e.Patience)
 		var requests []*http.Request
 		for range 16 {
 			requests = append(requests, s.posting(v, "/.login/code", "", "code", letter.Code()),
@@ -872,7 +870,7 @@ func TestAsksDuringReloadsAreMailed(t *testing.T) {
 	}
 	close(stop)
 	n := <-asked
-	e2e.Eventually(t, soonMailed, "a mail, or word that there is none, for each who asked", func() bool {
+	e2e.Eventually(t, e2e.Patience, "a mail, or word that there is none, for each who asked", func() bool {
 		return s.box.Waiting()+strings.Count(s.Log(), `"reason":"queue_full"`) >= n
 	})
 	if mails := s.box.Waiting(); mails < n {

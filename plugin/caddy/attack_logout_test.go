@@ -593,7 +593,7 @@ func TestAppReceivesNoTokenThatABadRenewalBrought(t *testing.T) {
 	for name, faults := range bad {
 		q.NextRefresh(faults)
 		asked++
-		e2e.Eventually(t, 15*time.Second, name+"'s renewal", func() bool {
+		e2e.Eventually(t, e2e.Patience, name+"'s renewal", func() bool {
 			mustBe(t, people[name].Get(s.site+"/in"), http.StatusOK)
 			token := s.app.Last().Value(tokenHeader)
 			if token != "" && token != first[name] || len(s.app.Last().Values("Remote-User")) != 1 {
@@ -629,7 +629,7 @@ func TestSignInWithTokensTooLongToKeepFailsWithAReason(t *testing.T) {
 	if got.StatusCode < 400 || session(got) != "" || uuid.FindString(got.Body) == "" {
 		t.Errorf("%d:\n%s", got.StatusCode, got.Body)
 	}
-	e2e.Eventually(t, 5*time.Second, "the reason", func() bool { return strings.Contains(s.Log(), "longer than 40 KiB") })
+	e2e.Eventually(t, e2e.Patience, "the reason", func() bool { return strings.Contains(s.Log(), "longer than 40 KiB") })
 	s.arrive(t, ada, s.site, "op", "ada")
 }
 
@@ -891,7 +891,7 @@ func TestStreamFromBeforeAReloadEndsWithTheGrant(t *testing.T) {
 	go func() { _, _ = io.Copy(io.Discard, stream) }()
 	s.Reload(forwardingOneWay)
 	if s.app.Open() != 1 {
-		e2e.Eventually(t, 5*time.Second, "the stream to have ended with the reload", func() bool { return s.app.Open() == 0 })
+		e2e.Eventually(t, e2e.Patience, "the stream to have ended with the reload", func() bool { return s.app.Open() == 0 })
 		return
 	}
 	q.Revoke("ada")
@@ -1021,8 +1021,8 @@ func TestSilentProviderKeepsNoOtherFromRenewing(t *testing.T) {
 			}
 		})
 	}
-	e2e.Eventually(t, 10*time.Second, "the silent provider to be asked", func() bool { return silent.Calls().Refresh >= 20 })
-	e2e.Eventually(t, 5*time.Second, "Ada's tokens to be renewed", func() bool {
+	e2e.Eventually(t, e2e.Patience, "the silent provider to be asked", func() bool { return silent.Calls().Refresh >= 20 })
+	e2e.Eventually(t, e2e.Patience, "Ada's tokens to be renewed", func() bool {
 		mustBe(t, ada.Get(s.site+"/in"), http.StatusOK)
 		return sound.Calls().Refresh == 1
 	})

@@ -640,7 +640,7 @@ func TestDeletionIsDoneAfterKill(t *testing.T) {
 		if status != http.StatusNotFound {
 			continue
 		}
-		e2e.Eventually(t, 10*time.Second, "her address to be free", func() bool {
+		e2e.Eventually(t, e2e.Patience, "her address to be free", func() bool {
 			var found people
 			s.operator(t, http.MethodPost, "users", `{"email":"`+email+`"}`)
 			s.operator(t, http.MethodPost, "users/find", `{"email":"`+email+`"}`).into(t, &found)

@@ -18,7 +18,7 @@ func TestWithdrawnCodeSignsNobodyIn(t *testing.T) {
 	for round := range 8 {
 		v := e2e.NewVisitor(t)
 		s.ask(t, v, fmt.Sprintf("ada%d@example.com", round), "/in")
-		letter := s.box.Next(soonMailed)
+		letter := s.box.Next(e2e.Patience)
 		var requests []*http.Request
 		for range 8 {
 			requests = append(requests,
@@ -86,7 +86,7 @@ func (s *mailed) whoSees(t *testing.T, v *e2e.Visitor) string {
 func (s *mailed) codeTo(t *testing.T, address string) string {
 	t.Helper()
 	for {
-		if m := s.box.Next(soonMailed); slices.Equal(m.To, []string{address}) && strings.Contains(m.Text, " #") {
+		if m := s.box.Next(e2e.Patience); slices.Equal(m.To, []string{address}) && strings.Contains(m.Text, " #") {
 			return m.Code()
 		}
 	}

@@ -593,7 +593,7 @@ func (s *stage) streamEnds(t *testing.T, app *ways, protocol string, transport h
 	ctx, leave := context.WithCancel(t.Context())
 	defer func() {
 		leave()
-		e2e.Eventually(t, 10*time.Second, "the stream to end with its visitor", func() bool { return app.open.Load() == 0 })
+		e2e.Eventually(t, e2e.Patience, "the stream to end with its visitor", func() bool { return app.open.Load() == 0 })
 		tick.Stop()
 	}()
 	r = r.WithContext(ctx)
@@ -606,17 +606,17 @@ func (s *stage) streamEnds(t *testing.T, app *ways, protocol string, transport h
 	}
 	ended := make(chan string, 1)
 	go func() { ended <- spoken(transport, r) }()
-	e2e.Eventually(t, 10*time.Second, "the stream to open", func() bool { return app.open.Load() == 1 })
+	e2e.Eventually(t, e2e.Patience, "the stream to open", func() bool { return app.open.Load() == 1 })
 	ada.Submit(ada.Get(s.site + "/.login/logout"))
 	select {
 	case spoke := <-ended:
 		if spoke != "" && !strings.HasPrefix(spoke, protocol) {
 			t.Errorf("spoke %s", spoke)
 		}
-	case <-time.After(8 * time.Second):
+	case <-time.After(streamsEnd):
 		t.Fatal("the stream is open at the visitor")
 	}
-	e2e.Eventually(t, 8*time.Second, "the stream to end at the app", func() bool { return app.open.Load() == 0 })
+	e2e.Eventually(t, streamsEnd, "the stream to end at the app", func() bool { return app.open.Load() == 0 })
 }
 
 // spoken reads an answer to its end and says in which protocol it came; none
@@ -668,7 +668,7 @@ func TestWebSocketOverHTTP2IsGuardedAndEnds(t *testing.T) {
 		t.Errorf("the app received\n%s", r.Raw)
 	}
 	s.signOut(t, ada)
-	e2e.Eventually(t, 10*time.Second, "the WebSocket to end at the app", func() bool { return s.app.Open() == 0 })
+	e2e.Eventually(t, streamsEnd, "the WebSocket to end at the app", func() bool { return s.app.Open() == 0 })
 	if !f.ends(stream) {
 		t.Error("the WebSocket is open at the visitor")
 	}
@@ -689,7 +689,7 @@ func TestExpiredSessionsEndAndTakeTheirStreamsAlong(t *testing.T) {
 			_, _ = io.Copy(io.Discard, res.Body)
 		}
 	}()
-	e2e.Eventually(t, 10*time.Second, "the stream to open", func() bool { return app.open.Load() == 1 })
+	e2e.Eventually(t, e2e.Patience, "the stream to open", func() bool { return app.open.Load() == 1 })
 	thief := replay(ada, s.site, ada.Cookie(s.site, cookieName))
 	select {
 	case <-ended:
@@ -699,7 +699,7 @@ func TestExpiredSessionsEndAndTakeTheirStreamsAlong(t *testing.T) {
 	if lived := time.Since(began); lived < 50*time.Second {
 		t.Errorf("the stream ended after %s", lived)
 	}
-	e2e.Eventually(t, 5*time.Second, "the stream to end at the app", func() bool { return app.open.Load() == 0 })
+	e2e.Eventually(t, streamsEnd, "the stream to end at the app", func() bool { return app.open.Load() == 0 })
 	mustBe(t, thief.Do(thief.Request(http.MethodGet, s.site+"/sse", "")), http.StatusUnauthorized)
 }
 

@@ -317,7 +317,7 @@ func (s *siege) failures() (ids []string) {
 // wantFailures waits until the log has a line for each id, and no other since.
 func (s *siege) wantFailures(t *testing.T, before int, ids ...string) {
 	t.Helper()
-	e2e.Eventually(t, 5*time.Second, "the log to tell of the failure", func() bool { return len(s.failures()) >= before+len(ids) })
+	e2e.Eventually(t, e2e.Patience, "the log to tell of the failure", func() bool { return len(s.failures()) >= before+len(ids) })
 	if got := s.failures()[before:]; !slices.Equal(got, ids) {
 		t.Errorf("lines for requests %q, want %q", got, ids)
 	}
@@ -572,7 +572,7 @@ func TestAnswerOfOneProviderIsSpentAtAnother(t *testing.T) {
 	c := s.mustCome(t, v, "op", "ada")
 	wantErrorPage(t, v.Get(strings.Replace(c.callback, "/op/", "/twin/", 1)))
 	id := wantErrorPage(t, v.Another().Do(c.again(v, c.callback)))
-	e2e.Eventually(t, 5*time.Second, "the log", func() bool { return s.outcomeOf(id) != nil })
+	e2e.Eventually(t, e2e.Patience, "the log", func() bool { return s.outcomeOf(id) != nil })
 	if outcome := s.outcomeOf(id); outcome != "spent" || s.asked().Token != 0 {
 		t.Errorf("outcome %v, %d codes redeemed", outcome, s.asked().Token)
 	}
@@ -1075,7 +1075,7 @@ func TestProviderThatFallsSilentHoldsUpNobodyElse(t *testing.T) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	e2e.Eventually(t, 5*time.Second, "one line for each", func() bool { return len(s.failures()) == before+3 })
+	e2e.Eventually(t, e2e.Patience, "one line for each", func() bool { return len(s.failures()) == before+3 })
 }
 
 const mega = 1 << 20
@@ -1159,7 +1159,7 @@ func TestLogNamesNoAddressThatAProviderWrote(t *testing.T) {
 		}})
 		refused(t, v.Get(s.mustCome(t, v, "op", "ada").callback), 400)
 	}
-	e2e.Eventually(t, 5*time.Second, "the log", func() bool { return len(s.failures()) == 2 })
+	e2e.Eventually(t, e2e.Patience, "the log", func() bool { return len(s.failures()) == 2 })
 	s.wantNoAddress(t, "ada@example.com")
 }
 
@@ -1172,7 +1172,7 @@ func TestMisspeltCallbackKeepsItsCodeFromTheLog(t *testing.T) {
 		mustBe(t, e2e.NewVisitor(t).Get(s.site+"/.login/op/callback"+tail), http.StatusNotFound)
 	}
 	s.keep("secret-code-1", "secret-state-1")
-	e2e.Eventually(t, 5*time.Second, "four lines of the access log", func() bool { return strings.Count(s.Log(), `"handled request"`) >= 4 })
+	e2e.Eventually(t, e2e.Patience, "four lines of the access log", func() bool { return strings.Count(s.Log(), `"handled request"`) >= 4 })
 }
 
 func TestStartsAtADeadProviderDoNotFillTheLog(t *testing.T) {

@@ -137,7 +137,7 @@ func TestAppSignedInByTokenIsASessionAsAnyOther(t *testing.T) {
 		t.Fatal(err, events)
 	}
 	defer events.Body.Close()
-	e2e.Eventually(t, 5*time.Second, "the stream to be open", func() bool { return s.app.Open() == 1 })
+	e2e.Eventually(t, e2e.Patience, "the stream to be open", func() bool { return s.app.Open() == 1 })
 	handle := app.begun.Session.Handle
 	if got := s.operator(t, http.MethodGet, "sessions", ""); !strings.Contains(string(got.body), handle) {
 		t.Errorf("%s is not listed: %s", handle, got.body)
@@ -146,7 +146,7 @@ func TestAppSignedInByTokenIsASessionAsAnyOther(t *testing.T) {
 		t.Fatalf("%d: %s", got.status, got.body)
 	}
 	wantInvalidToken(t, bearing(client, s.site+"/in", "Bearer "+app.access))
-	e2e.Eventually(t, 31*time.Second, "the stream to end", func() bool { return s.app.Open() == 0 })
+	e2e.Eventually(t, streamsEnd, "the stream to end", func() bool { return s.app.Open() == 0 })
 	mustBe(t, bearing(client, s.site+"/in", "Bearer "+other.access), http.StatusOK)
 	s.Kill()
 	s.Restart()

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/caddy-login/caddy-login/module/logintest/e2e"
 )
@@ -157,7 +156,7 @@ func TestNonsenseAtTheCallbackIsAPage(t *testing.T) {
 					t.Errorf("the page shows %s", markup)
 				}
 			}
-			e2e.Eventually(t, 5*time.Second, "the log to know request "+id, func() bool { return strings.Contains(s.Log(), id) })
+			e2e.Eventually(t, e2e.Patience, "the log to know request "+id, func() bool { return strings.Contains(s.Log(), id) })
 			if s.isIn(visitor) {
 				t.Error("it signed in")
 			}

@@ -5,7 +5,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/caddy-login/caddy-login/module/logintest/e2e"
 )
@@ -77,7 +76,7 @@ func TestAnotherProxyIsToldWhoMayPass(t *testing.T) {
 	cookies := http.Header{"Cookie": {"theme=dark; " + strings.Join(ada.Cookies(s.site), "; ") + "; a=b"}}
 	got := s.ask(ada.Another(), "", about(s.site, "GET", "/deep?q=1"), navigates, cookies)
 	mustBe(t, got, http.StatusOK)
-	e2e.Eventually(t, 10*time.Second, "the line of the access log", func() bool {
+	e2e.Eventually(t, e2e.Patience, "the line of the access log", func() bool {
 		return strings.Contains(s.Log(), `"uri":"/.login/check"`)
 	})
 	s.LogKeepsSecret(got.Header.Get("Remote-Assertion"), e2e.Ada.Email)

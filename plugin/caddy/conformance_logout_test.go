@@ -155,7 +155,7 @@ func TestConformanceOfLogoutTokens(t *testing.T) {
 			if s.isIn(ada.Visitor) || !s.isIn(grace.Visitor) {
 				t.Errorf("Ada is in: %t, Grace: %t", s.isIn(ada.Visitor), s.isIn(grace.Visitor))
 			}
-			e2e.Eventually(t, 5*time.Second, "the event", func() bool { return s.told("session_ended", "") == ended+1 })
+			e2e.Eventually(t, e2e.Patience, "the event", func() bool { return s.told("session_ended", "") == ended+1 })
 		})
 	}
 	ada := s.enterBoth(t, "op", "ada")
@@ -326,7 +326,7 @@ func TestLogoutTokenThatCannotBeCheckedMayComeAgain(t *testing.T) {
 	wantAnswer(t, cold.tell(op, "cold", token), http.StatusServiceUnavailable)
 	cold.issuer.Down(false)
 	// A failure to ask is remembered for a while.
-	e2e.Eventually(t, 15*time.Second, "the token to be taken", func() bool { return cold.tell(op, "cold", token).StatusCode == http.StatusOK })
+	e2e.Eventually(t, e2e.Patience, "the token to be taken", func() bool { return cold.tell(op, "cold", token).StatusCode == http.StatusOK })
 	wantAnswer(t, cold.tell(op, "cold", token), http.StatusBadRequest)
 	s.LogKeepsSecret(cold.known()...)
 }
@@ -403,7 +403,7 @@ func (s *stage) signOutAtProvider(t *testing.T, browser *e2e.Browser) {
 	t.Helper()
 	before := s.provider.LogoutCalls()
 	browser.Get(s.provider.Issuer + "/session/end").Click("Sign out here").See("Signed out here")
-	e2e.Eventually(t, 10*time.Second, "the site to be told", func() bool { return s.provider.LogoutCalls() == before+1 })
+	e2e.Eventually(t, e2e.Patience, "the site to be told", func() bool { return s.provider.LogoutCalls() == before+1 })
 }
 
 func TestSigningOutAtACertifiedProviderEndsTheSessionHere(t *testing.T) {

@@ -119,9 +119,9 @@ func (s *siege) keepSomebody(t *testing.T, issuer *logintest.Issuer, provider st
 // compare waits for what the refresh comes to, which a request has begun.
 func (k *kept) compare(t *testing.T) {
 	if k.in && !k.fresh {
-		e2e.Eventually(t, 20*time.Second, "the refresh to fail", k.refusedRefresh)
+		e2e.Eventually(t, e2e.Patience, "the refresh to fail", k.refusedRefresh)
 	} else {
-		e2e.Eventually(t, 10*time.Second, "the refresh to tell", func() bool {
+		e2e.Eventually(t, e2e.Patience, "the refresh to tell", func() bool {
 			token, in := k.tokenOf(t)
 			return in == k.in && token != k.token
 		})

@@ -107,7 +107,7 @@ func (s trial) wentAsFarAs(t *testing.T, crime crime, want logintest.Calls) {
 func (s *siege) wantTold(t *testing.T, event string, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
-		e2e.Eventually(t, 5*time.Second, "the event "+event, func() bool { return s.told(event, id) > 0 })
+		e2e.Eventually(t, e2e.Patience, "the event "+event, func() bool { return s.told(event, id) > 0 })
 		if n := s.told(event, id); n != 1 {
 			t.Errorf("%s was told %d times", event, n)
 		}

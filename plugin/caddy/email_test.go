@@ -66,7 +66,7 @@ func TestCodeSignsIn(t *testing.T) {
 	s := playMail(t, byMail)
 	visitor := e2e.NewVisitor(t)
 	waiting := s.ask(t, visitor, "Ada@Example.com", "/deep/link?with=query")
-	letter := s.box.Next(20 * time.Second)
+	letter := s.box.Next(e2e.Patience)
 	if len(letter.To) != 1 || letter.To[0] != "ada@example.com" || letter.From != "login@app.test" {
 		t.Errorf("the mail goes from %q to %q", letter.From, letter.To)
 	}
@@ -129,7 +129,7 @@ func TestLinkElsewhereOnlyShowsTheCode(t *testing.T) {
 	s := playMail(t, byMail)
 	visitor, scanner := e2e.NewVisitor(t), e2e.NewVisitor(t)
 	waiting := s.ask(t, visitor, "ada@example.com", "/in")
-	letter := s.box.Next(20 * time.Second)
+	letter := s.box.Next(e2e.Patience)
 	seen := scanner.Get(letter.Link())
 	mustBe(t, seen, http.StatusOK)
 	digits := strings.NewReplacer(" ", "", "\u202f", "", "\u00a0", "").Replace(seen.Body)
@@ -149,7 +149,7 @@ func TestNotAskedForKillsCodeAndLink(t *testing.T) {
 	s := playMail(t, byMail)
 	visitor, owner := e2e.NewVisitor(t), e2e.NewVisitor(t)
 	waiting := s.ask(t, visitor, "ada@example.com", "/in")
-	letter := s.box.Next(20 * time.Second)
+	letter := s.box.Next(e2e.Patience)
 	mustBe(t, owner.Submit(owner.Get(letter.Link()), "cancel", "1"), http.StatusOK)
 	wantErrorPage(t, visitor.Submit(waiting, "code", letter.Code()))
 	wantErrorPage(t, visitor.Get(letter.Link()))
@@ -231,7 +231,7 @@ func TestNobodyLearnsWhoIsKnown(t *testing.T) {
 	}
 	// And only who may come gets a mail.
 	for range 2 {
-		s.box.Next(20 * time.Second)
+		s.box.Next(e2e.Patience)
 	}
 	s.Stop() // which sends what is on its way
 	if n := s.box.Waiting(); n != 0 {
@@ -274,7 +274,7 @@ func TestMailServerThatHangsSlowsNobody(t *testing.T) {
 		t.Errorf("the reload took %s", took)
 	}
 	s.ask(t, e2e.NewVisitor(t), "grace@example.com", "/in")
-	if letter := s.box.Next(20 * time.Second); letter.To[0] != "grace@example.com" {
+	if letter := s.box.Next(e2e.Patience); letter.To[0] != "grace@example.com" {
 		t.Errorf("the mail goes to %q", letter.To)
 	}
 }
@@ -324,7 +324,7 @@ func TestNumberPickedElsewhereLetsTheWaitingBrowserIn(t *testing.T) {
 		if number == nil {
 			t.Fatalf("no number on the page that waits:\n%s", waiting.Body)
 		}
-		letter := s.box.Next(20 * time.Second)
+		letter := s.box.Next(e2e.Patience)
 		// Beside its times, addresses and code, the mail has no two digits that
 		// could be taken for the number.
 		told := regexp.MustCompile(`\d{1,2} \pL+ \d{4}, \d\d:\d\d \(UTC\)|https?://\S+|127\.0\.0\.0/16|`+letter.Code()).ReplaceAllString(letter.Text+letter.HTML, "")

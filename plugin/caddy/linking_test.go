@@ -176,7 +176,7 @@ func (s *reception) wantRefusal(t *testing.T, got e2e.Answer, status int, outcom
 	t.Helper()
 	mustBe(t, got, status)
 	id := wantErrorPage(t, got)
-	e2e.Eventually(t, 5*time.Second, "the log has the refusal", func() bool { return strings.Contains(s.Log(), id) })
+	e2e.Eventually(t, e2e.Patience, "the log has the refusal", func() bool { return strings.Contains(s.Log(), id) })
 	for _, line := range s.Logs() {
 		if line["request_id"] == id && (line["outcome"] != outcome || line["decision"] != row) {
 			t.Errorf("refused by row %v as %v, want %s as %s", line["decision"], line["outcome"], row, outcome)
@@ -248,7 +248,7 @@ func (s *reception) letter(t *testing.T, address string, fits func(inbox.Mail) b
 	t.Helper()
 	for i := 0; ; i++ {
 		if i == len(s.read) {
-			s.read = append(s.read, s.box.Next(soonMailed))
+			s.read = append(s.read, s.box.Next(e2e.Patience))
 		}
 		if mail := s.read[i]; slices.Contains(mail.To, address) && fits(mail) {
 			s.read = slices.Delete(s.read, i, i+1)

@@ -41,7 +41,7 @@ func TestStoreOfAnotherProcessIs503UntilItIsFree(t *testing.T) {
 	wantProblem(t, stale.Do(stale.Request(http.MethodPost, second.site+"/in", "x")), http.StatusServiceUnavailable)
 	mustBe(t, stale.Get(second.site+"/public/x"), http.StatusOK)
 	second.app.Forget()
-	e2e.Eventually(t, 5*time.Second, "the log names the cure", func() bool {
+	e2e.Eventually(t, e2e.Patience, "the log names the cure", func() bool {
 		log := second.Log()
 		return strings.Contains(log, "open in another process") && strings.Contains(log, "caddy reload")
 	})
@@ -170,7 +170,7 @@ func TestUnsafeAddressIsRefusedWithTheCure(t *testing.T) {
 	if len(got.Cookies()) != 0 {
 		t.Errorf("sets %v", got.Cookies())
 	}
-	e2e.Eventually(t, 5*time.Second, "the log names the cure", func() bool {
+	e2e.Eventually(t, e2e.Patience, "the log names the cure", func() bool {
 		return strings.Contains(s.Log(), "origin https://plain.test")
 	})
 	s.untouched(t)
@@ -299,7 +299,7 @@ func TestOneLineForEachOutcome(t *testing.T) {
 	ada := s.signedIn(t, e2e.Ada)
 	id := wantErrorPage(t, e2e.NewVisitor(t).Get(s.site+"/.login/op/callback?code=x&state=y"))
 	s.signOut(t, ada)
-	e2e.Eventually(t, 5*time.Second, "the last line is written", func() bool {
+	e2e.Eventually(t, e2e.Patience, "the last line is written", func() bool {
 		return strings.Contains(s.Log(), `"signed out"`)
 	})
 	seen := map[string]int{}

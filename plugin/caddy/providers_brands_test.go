@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/caddy-login/caddy-login/module/logintest/e2e"
 )
@@ -177,7 +176,7 @@ func (s *stage) tellsSlack(t *testing.T, slack *quirk) {
 	mallory, landed := s.through(t, "slack", "/in")
 	wantErrorPage(t, landed)
 	mustBe(t, mallory.Get(s.site+"/in"), http.StatusFound)
-	e2e.Eventually(t, 5*time.Second, "the log to say who was shut out", func() bool { return strings.Contains(s.Log(), `"not_allowed"`) })
+	e2e.Eventually(t, e2e.Patience, "the log to say who was shut out", func() bool { return strings.Contains(s.Log(), `"not_allowed"`) })
 	s.untouched(t)
 
 	open := strings.Replace(brandsSite, "team T0123ABC456", "label Slack", 1)

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/caddy-login/caddy-login/module/logintest"
 	"github.com/caddy-login/caddy-login/module/logintest/e2e"
@@ -175,7 +174,7 @@ func (s *stage) tellsDiscord(t *testing.T, server *till) {
 	visitor, landed := s.signsInBy(t, "discord", "ada", "/inside")
 	wantErrorPage(t, landed)
 	mustBe(t, visitor.Get(s.site+"/inside"), http.StatusFound)
-	e2e.Eventually(t, 5*time.Second, "the log to name the cure", func() bool {
+	e2e.Eventually(t, e2e.Patience, "the log to name the cure", func() bool {
 		return strings.Contains(s.Log(), "or remove revalidate")
 	})
 	server.issues(nil)

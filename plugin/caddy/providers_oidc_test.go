@@ -194,7 +194,7 @@ func TestMicrosoftStory(t *testing.T) {
 	b.next(person(ours, "11111111-ff1a-4d56-abd1-7e4f7d38e474", claims{"email": "boss@example.com"}), nil)
 	mallory := e2e.NewVisitor(t)
 	mustBe(t, mallory.Follow(s.site+"/in"), http.StatusForbidden)
-	e2e.Eventually(t, 5*time.Second, "the log to name the missing claim", func() bool { return strings.Contains(s.Log(), "no xms_edov") })
+	e2e.Eventually(t, e2e.Patience, "the log to name the missing claim", func() bool { return strings.Contains(s.Log(), "no xms_edov") })
 
 	// A right signature, from another tenant.
 	b.next(person(others, "22222222-ff1a-4d56-abd1-7e4f7d38e474", claims{"xms_edov": true}), nil)
@@ -266,7 +266,7 @@ func TestAppleStoryInABrowser(t *testing.T) {
 	s.app.Forget()
 	e2e.NewBrowser(t).AllowConsole("the server responded with a status of 4").Get(s.site + "/in").See("Try again")
 	s.untouched(t)
-	e2e.Eventually(t, 5*time.Second, "the log to say who cancelled", func() bool { return strings.Contains(s.Log(), `"cancelled"`) })
+	e2e.Eventually(t, e2e.Patience, "the log to say who cancelled", func() bool { return strings.Contains(s.Log(), `"cancelled"`) })
 	s.LogKeepsSecret(append(b.secrets, strings.Split(text, "\n")[1])...)
 }
 

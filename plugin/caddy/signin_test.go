@@ -154,7 +154,7 @@ func TestSignInWorksInABrowser(t *testing.T) {
 	second.Get(s.site + "/.login/logout").See("Sign out").Screenshot("sign-out")
 	browser.Get(s.site + "/still").See("The app")
 	second.Click("Sign out").See("Sign out here, too?").DontSee("The app")
-	e2e.Eventually(t, 10*time.Second, "the cookie to go", func() bool {
+	e2e.Eventually(t, e2e.Patience, "the cookie to go", func() bool {
 		return browser.Cookies("app.test")[cookieName] == nil
 	})
 	if s.isIn(replay(e2e.NewVisitor(t), s.site, cookie.Value)) {

@@ -16,11 +16,15 @@ import (
 	"github.com/caddy-login/caddy-login/module/logintest/e2e"
 )
 
+// streamsEnd is how soon after its session a stream is over: within 30 s, we
+// promise.
+const streamsEnd = 31 * time.Second
+
 // dial opens a WebSocket to the site's /ws with this origin and cookies.
 func (s *stage) dial(t *testing.T, origin string, cookies []string) (*websocket.Conn, *http.Response) {
 	t.Helper()
 	dialer := websocket.Dialer{
-		HandshakeTimeout: 10 * time.Second,
+		HandshakeTimeout: e2e.Patience,
 		TLSClientConfig:  &tls.Config{InsecureSkipVerify: true},
 		NetDial: func(network, addr string) (net.Conn, error) {
 			_, port, err := net.SplitHostPort(addr)
@@ -153,13 +157,13 @@ func TestStreamsEndWithTheSession(t *testing.T) {
 		echoes(t, conn)
 		bystander, _ := s.dial(t, s.site, grace.Cookies(s.site))
 		// The app counts a WebSocket a moment after it has shaken hands.
-		e2e.Eventually(t, 5*time.Second, "three streams to be open", func() bool { return s.app.Open() == 3 })
+		e2e.Eventually(t, e2e.Patience, "three streams to be open", func() bool { return s.app.Open() == 3 })
 
 		s.signOut(t, ada)
 		begun := time.Now()
-		e2e.Eventually(t, 31*time.Second, "both streams of "+name+" to end at the app", func() bool { return s.app.Open() == 1 })
+		e2e.Eventually(t, streamsEnd, "both streams of "+name+" to end at the app", func() bool { return s.app.Open() == 1 })
 		t.Logf("%s: streams ended after %s", name, time.Since(begun))
-		if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(streamsEnd)); err != nil {
 			t.Fatal(err)
 		}
 		var late net.Error
@@ -171,6 +175,6 @@ func TestStreamsEndWithTheSession(t *testing.T) {
 		}
 		echoes(t, bystander)
 		bystander.Close()
-		e2e.Eventually(t, 5*time.Second, "the bystander to leave", func() bool { return s.app.Open() == 0 })
+		e2e.Eventually(t, e2e.Patience, "the bystander to leave", func() bool { return s.app.Open() == 0 })
 	}
 }

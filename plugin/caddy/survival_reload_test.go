@@ -336,7 +336,7 @@ func (s *stage) reloadUnder(t *testing.T, c *crowd, often int64) {
 	t.Helper()
 	seen := c.asked.Load() + often
 	s.reload(t)
-	e2e.Eventually(t, 20*time.Second, "requests to go on", func() bool { return c.asked.Load() >= seen })
+	e2e.Eventually(t, e2e.Patience, "requests to go on", func() bool { return c.asked.Load() >= seen })
 }
 
 // disperse sends a crowd home, and waits until it is gone.
@@ -422,7 +422,7 @@ func TestIdleReloadsLeaveNothingBehind(t *testing.T) {
 	if n := opened(); n != 1 {
 		t.Errorf("the database was opened %d times", n)
 	}
-	e2e.Eventually(t, 20*time.Second, fmt.Sprintf("goroutines and files to come back to %v", before), func() bool {
+	e2e.Eventually(t, e2e.Patience, fmt.Sprintf("goroutines and files to come back to %v", before), func() bool {
 		after = s.weigh(t)
 		return after["go_goroutines"] <= before["go_goroutines"]+10 && after["process_open_fds"] <= before["process_open_fds"]+5
 	})

@@ -117,7 +117,7 @@ func TestRenewedTokenReachesTheAppAndADisabledPersonIsOut(t *testing.T) {
 	e2e.Eventually(t, 60*time.Second, "Ada to be out", func() bool {
 		return ada.Get(s.site+"/in").StatusCode == http.StatusFound
 	})
-	e2e.Eventually(t, 5*time.Second, "the log to say why", func() bool {
+	e2e.Eventually(t, e2e.Patience, "the log to say why", func() bool {
 		return strings.Contains(s.Log(), "signed out by the provider") && strings.Contains(s.Log(), "grant_ended")
 	})
 }

@@ -243,7 +243,7 @@ func (b *Browser) run(what string, steps ...chromedp.Action[chromedp.Void]) {
 
 func run[T any](b *Browser, what string, action chromedp.Action[T]) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, Patience)
 	defer cancel()
 	value, err := chromedp.Run(ctx, action)
 	if err != nil {
@@ -267,7 +267,7 @@ func (b *Browser) text() string {
 
 func (b *Browser) await(what string, done func() bool) {
 	b.t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(Patience)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !done() {
@@ -357,7 +357,7 @@ func chromiumFlags(program, profile string) []chromedp.ExecAllocatorOption {
 		chromedp.Flag("disable-default-apps", true),
 		chromedp.Flag("ignore-certificate-errors", true),
 		chromedp.Flag("host-resolver-rules", "MAP *.test 127.0.0.1, MAP *.localhost 127.0.0.1, MAP localhost 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
-		chromedp.WSURLReadTimeout(patience),
+		chromedp.WSURLReadTimeout(Patience),
 	}
 }
 
@@ -371,7 +371,7 @@ func profileDir(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		Eventually(t, patience, "Chromium's profile to be removed", func() bool { return os.RemoveAll(dir) == nil })
+		Eventually(t, Patience, "Chromium's profile to be removed", func() bool { return os.RemoveAll(dir) == nil })
 	})
 	return dir
 }

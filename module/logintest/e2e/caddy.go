@@ -179,10 +179,10 @@ func (c *Caddy) end(signal os.Signal) {
 	_ = c.process.Process.Signal(signal) // it may have ended by itself
 	select {
 	case <-c.ended:
-	case <-time.After(patience):
+	case <-time.After(Patience):
 		_ = c.process.Process.Kill()
 		<-c.ended
-		c.t.Errorf("Caddy did not end within %s of %s", patience, signal)
+		c.t.Errorf("Caddy did not end within %s of %s", Patience, signal)
 	}
 	c.process = nil
 }
@@ -236,7 +236,7 @@ func (c *Caddy) command(args ...string) *exec.Cmd {
 
 func (c *Caddy) awaitReady() {
 	c.t.Helper()
-	Eventually(c.t, patience, "Caddy to start", func() bool {
+	Eventually(c.t, Patience, "Caddy to start", func() bool {
 		select {
 		case <-c.ended:
 			c.t.Fatalf("Caddy ended at once:\n%s", c.Log())
@@ -260,7 +260,7 @@ func (c *Caddy) awaitCertificates() {
 	c.t.Helper()
 	ports := map[string]int{"PORT": c.Port, "PORT2": c.Port2}
 	for _, site := range secureSite.FindAllStringSubmatch(c.caddyfile, -1) {
-		Eventually(c.t, patience, "a certificate for "+site[1], func() bool {
+		Eventually(c.t, Patience, "a certificate for "+site[1], func() bool {
 			conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[site[2]]),
 				&tls.Config{ServerName: site[1], InsecureSkipVerify: true})
 			if err != nil {

@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// patience is how long anything that should happen at once may take on a
+// Patience is how long anything that should happen at once may take on a
 // busy machine with two cores and the race detector on.
-const patience = time.Minute
+const Patience = time.Minute
 
 // Main runs the tests of a package that calls Build, and removes what was
 // built. Call it as os.Exit(e2e.Main(m)).

@@ -9,7 +9,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/caddy-login/caddy-login/module/logintest/secrets"
 )
@@ -99,7 +98,7 @@ http://app.localhost:{$PORT2} {
 		t.Errorf("before anything was given out the log shows %q", shown)
 	}
 	NewVisitor(t).Get(fmt.Sprintf("http://app.localhost:%d/in", caddy.Port2))
-	Eventually(t, patience, "the log to show the code", func() bool { return len(secrets.Shown(t, caddy.Log())) > 0 })
+	Eventually(t, Patience, "the log to show the code", func() bool { return len(secrets.Shown(t, caddy.Log())) > 0 })
 }
 
 func TestVisitorSpeaksBothVersions(t *testing.T) {
@@ -123,9 +122,9 @@ func TestStreamsEndWithTheirVisitor(t *testing.T) {
 	if _, err := io.ReadFull(res.Body, first); err != nil || string(first) != "data: event 0" {
 		t.Fatalf("%q, %v", first, err)
 	}
-	Eventually(t, 5*time.Second, "the stream to be open", func() bool { return app.Open() == 1 })
+	Eventually(t, Patience, "the stream to be open", func() bool { return app.Open() == 1 })
 	res.Body.Close()
-	Eventually(t, 5*time.Second, "the stream to end", func() bool { return app.Open() == 0 })
+	Eventually(t, Patience, "the stream to end", func() bool { return app.Open() == 0 })
 }
 
 // authorize is a request that the provider answers, with PKCE's own example
@@ -206,7 +205,7 @@ func TestConsoleErrorsAreHeard(t *testing.T) {
 	_, _, site := plain(t)
 	browser := NewBrowser(t).Get(site).AllowConsole("said aloud", "thrown aloud")
 	browser.Eval(`console.error("said aloud"), setTimeout(() => { throw new Error("thrown aloud") }), 1`)
-	Eventually(t, patience, "two complaints", func() bool {
+	Eventually(t, Patience, "two complaints", func() bool {
 		browser.console.mu.Lock()
 		defer browser.console.mu.Unlock()
 		return len(browser.console.errors) == 2

@@ -133,8 +133,8 @@ func (p *Provider) Stop() {
 	p.stdin.Close()
 	select {
 	case <-p.ended:
-	case <-time.After(patience):
-		p.t.Errorf("the provider did not end within %s", patience)
+	case <-time.After(Patience):
+		p.t.Errorf("the provider did not end within %s", Patience)
 	}
 }
 
@@ -154,7 +154,7 @@ func (p *Provider) run(cmd *exec.Cmd, stderr *recorder) {
 	p.stdin = stdin
 	go p.listen(cmd, stdout)
 	p.t.Cleanup(func() { p.Stop(); p.explain(stderr) })
-	Eventually(p.t, patience, "the provider to start", func() bool { return p.ready(stderr) })
+	Eventually(p.t, Patience, "the provider to start", func() bool { return p.ready(stderr) })
 }
 
 // listen reads the provider's lines until it ends.
@@ -180,7 +180,7 @@ func (p *Provider) listen(cmd *exec.Cmd, stdout io.Reader) {
 func (p *Provider) told() []providerEvent {
 	p.t.Helper()
 	want, err := p.reported()
-	Eventually(p.t, patience, fmt.Sprintf("%d reports of the provider (%v)", want, err), func() bool {
+	Eventually(p.t, Patience, fmt.Sprintf("%d reports of the provider (%v)", want, err), func() bool {
 		select {
 		case <-p.ended:
 			return true // and its last line was read
@@ -194,7 +194,7 @@ func (p *Provider) told() []providerEvent {
 // reported is how many lines the provider has written. One that ended does not
 // say it.
 func (p *Provider) reported() (int, error) {
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: Patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	res, err := client.Get(p.Issuer + "/reported")
 	if err != nil {
 		return 0, err

@@ -32,7 +32,7 @@ func Dial(t testing.TB, site string) *Wire {
 		t.Fatalf("connecting to %s: %v", site, err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if u.Scheme == "https" {

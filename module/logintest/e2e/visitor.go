@@ -60,7 +60,7 @@ func newVisitor(t testing.TB, http2 bool) *Visitor {
 		TLSClientConfig:       &tls.Config{InsecureSkipVerify: true}, // Caddy's own CA, made a moment ago
 		Protocols:             protocols,
 		DisableCompression:    true,
-		ResponseHeaderTimeout: patience,
+		ResponseHeaderTimeout: Patience,
 	}
 	t.Cleanup(transport.CloseIdleConnections)
 	v := &Visitor{Transport: transport, t: t}

@@ -218,7 +218,7 @@ func (i *Inbox) NextCode(within time.Duration) Mail {
 }
 
 // patience is how long Text and its like wait for a mail.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // Text is the text of the next mail.
 func (i *Inbox) Text() string { i.t.Helper(); return i.Next(patience).Text }
