@@ -285,9 +285,7 @@ func TestFloodOfAsksStaysSmall(t *testing.T) {
 	before, lines := s.siege().weigh(t), s.lines()
 	seen := s.crowded(t, 20_000, func(v *e2e.Visitor, i int) *http.Request { return ask(v, 2000+i) })
 	after := s.siege().weigh(t)
-	if grown := after["process_resident_memory_bytes"] - before["process_resident_memory_bytes"]; grown > 48*mega {
-		t.Errorf("memory grew by %.0f MB", grown/mega)
-	}
+	wantFlat(t, before, after, 12, 48)
 	if grown := after["go_goroutines"] - before["go_goroutines"]; grown > 50 {
 		t.Errorf("%.0f more goroutines run", grown)
 	}

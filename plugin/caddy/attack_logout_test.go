@@ -739,14 +739,11 @@ func TestRefusedLogoutTokensLeaveMemoryFlat(t *testing.T) {
 	s.flood(t, many/2, http.StatusBadRequest, ask)
 	s.flood(t, many/2, 0, func(v *e2e.Visitor, _ int) *http.Request { return send(v, unknown) })
 	took, after := time.Since(begun), s.weigh(t)
-	grown := after["process_resident_memory_bytes"] - before["process_resident_memory_bytes"]
-	t.Logf("%d tokens in %s, %s each; memory grew by %.1f MB, log by %d lines, keys asked for %d times",
-		many, took.Round(time.Millisecond), took/many, grown/mega, strings.Count(s.Log(), "\n")-lines, q.Calls().Keys-asked)
-	if grown > 32*mega {
-		t.Errorf("memory grew by %.0f MB", grown/mega)
-	}
-	if more := strings.Count(s.Log(), "\n") - lines; more > 100 {
-		t.Errorf("strangers wrote %d lines into the log", more)
+	t.Logf("%d tokens in %s, %s each; log grew by %d lines, keys asked for %d times",
+		many, took.Round(time.Millisecond), took/many, strings.Count(s.Log(), "\n")-lines, q.Calls().Keys-asked)
+	wantFlat(t, before, after, 4, 32)
+	if more := strings.Count(s.Log(), "\n") - lines; more > 20+int(took/time.Second) {
+		t.Errorf("strangers wrote %d lines into the log in %s", more, took)
 	}
 	if more := q.Calls().Keys - asked; more > int(took/(30*time.Second))+1 {
 		t.Errorf("strangers had the issuer's keys fetched %d times in %s", more, took)

@@ -51,15 +51,7 @@ func TestMonstersCostOnePage(t *testing.T) {
 			}
 		}
 	})
-	after := s.weigh(t)
-	t.Logf("before %v, after %v", before, after)
-	limit := 96.0 * mega
-	if e2e.Raced {
-		limit *= 10 // what the race detector may take (go.dev/doc/articles/race_detector)
-	}
-	if grown := after["process_resident_memory_bytes"] - before["process_resident_memory_bytes"]; grown > limit {
-		t.Errorf("memory grew by %.0f MB", grown/mega)
-	}
+	wantFlat(t, before, s.weigh(t), 8, 96)
 	s.mustEnter(t, "grace")
 }
 

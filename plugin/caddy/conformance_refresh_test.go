@@ -95,11 +95,7 @@ func TestConformanceOfRefreshTokens(t *testing.T) {
 	for _, k := range all {
 		t.Run(k.name, k.compare)
 	}
-	after := s.weigh(t)
-	t.Logf("before %v, after %v", before, after)
-	if grown := after["process_resident_memory_bytes"] - before["process_resident_memory_bytes"]; grown > 96*mega {
-		t.Errorf("memory grew by %.0f MB", grown/mega)
-	}
+	wantFlat(t, before, s.weigh(t), 8, 96)
 }
 
 func (s *siege) keepSomebody(t *testing.T, issuer *logintest.Issuer, provider string, row renewed) *kept {
