@@ -56,13 +56,15 @@ func TestUnfinishedFormsDoNotHoldConnections(t *testing.T) {
 // hears of it now and then, from however many networks it comes.
 func TestInventedAnswersDoNotFillTheLog(t *testing.T) {
 	s := besiege(t, strings.NewReplacer("\tdebug\n", "", "\tlog\n", "").Replace(besieged))
-	lines := strings.Count(s.Log(), "\n")
+	begun, lines := time.Now(), strings.Count(s.Log(), "\n")
 	for _, query := range []string{"code=x&state=invented", "code=x&state=a&state=b", "error=access_denied", "code=x&state=" + strings.Repeat("A", 43)} {
 		s.flood(t, 800, 0, func(v *e2e.Visitor, _ int) *http.Request {
 			return v.Navigation(s.site + "/.login/op/callback?" + query)
 		})
 	}
-	if more := strings.Count(s.Log(), "\n") - lines; more == 0 || more > 200 {
-		t.Errorf("3,200 invented answers wrote %d lines into the log", more)
+	// The log has room for a hundred at once, and for one more each second.
+	more, took := strings.Count(s.Log(), "\n")-lines, time.Since(begun)
+	if more == 0 || more > 110+int(took/time.Second) {
+		t.Errorf("3,200 invented answers wrote %d lines into the log in %s", more, took)
 	}
 }
