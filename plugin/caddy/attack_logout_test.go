@@ -1023,4 +1023,8 @@ func TestSilentProviderKeepsNoOtherFromRenewing(t *testing.T) {
 		mustBe(t, ada.Get(s.site+"/in"), http.StatusOK)
 		return sound.Calls().Refresh == 1
 	})
+	// Only what is over makes room, and is told.
+	if strings.Contains(s.Log(), "tokens not renewed") {
+		t.Error("Ada waited for the silent provider's renewals")
+	}
 }
