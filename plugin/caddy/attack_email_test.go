@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 	"unicode"
 
 	"github.com/caddy-login/caddy-login/module/logintest/e2e"

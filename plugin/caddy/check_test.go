@@ -251,7 +251,7 @@ func TestStrangersAreToldNothingByTheCheck(t *testing.T) {
 	for _, head := range [][]http.Header{nil, {about(s.site, "GET", "/public/a")}, {about(s.site, "GET", "/in"), navigates}} {
 		wantNo(t, s.ask(ada, "", head...), http.StatusForbidden)
 	}
-	e2e.Eventually(t, 10*time.Second, "the log to name the cure", func() bool {
+	e2e.Eventually(t, e2e.Patience, "the log to name the cure", func() bool {
 		log := s.Log()
 		return strings.Contains(log, "trusted_proxies static") && strings.Contains(log, `"peer":"127.0.0.1"`)
 	})
