@@ -257,11 +257,13 @@ func (p *portal) choices(v *visit, to string, switchTo bool) page.Choose {
 
 // note is what the sign-in page has to tell: above all that a sign-in has just
 // succeeded and its session did not come back. Going on by itself would be a
-// loop.
+// loop, also where the session came back and has ended since.
 func (p *portal) note(v *visit, switchTo bool) page.Note {
 	switch {
 	case switchTo:
 		return page.Switch
+	case v.hasLanded() && v.cookie != "" && v.house.sessions.Made(v.scope, v.cookie):
+		return page.JustSignedOut
 	case v.hasLanded():
 		return page.NotKept
 	default:

@@ -239,6 +239,13 @@ func (s *Sessions) Read(ctx context.Context, scope, cookie string, now time.Time
 	return s.load(ctx, scope, cookie, now)
 }
 
+// Made reports whether a cookie is of our making for a scope, whatever became of
+// its session.
+func (s *Sessions) Made(scope, cookie string) bool {
+	_, err := s.ring.Open(purpose(scope), cookie)
+	return err == nil
+}
+
 func (s *Sessions) load(ctx context.Context, scope, cookie string, now time.Time) (*AtHand, error) {
 	id, err := s.ring.Open(purpose(scope), cookie)
 	if err != nil {

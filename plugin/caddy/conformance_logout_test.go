@@ -421,7 +421,7 @@ func TestSigningOutAtACertifiedProviderEndsTheSessionHere(t *testing.T) {
 			if s.isIn(ada) {
 				t.Error("the browser's session lives on")
 			}
-			browser.Get(s.site + "/deep").See("Sign in").DontSee("The app")
+			browser.Get(s.site + "/deep").See("You are signed out.").DontSee("The app")
 			if !s.isIn(grace) {
 				t.Error("Grace was signed out, too")
 			}

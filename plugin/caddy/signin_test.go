@@ -224,6 +224,24 @@ func TestSessionCookieThatDoesNotStickIsNoLoop(t *testing.T) {
 	s.untouched(t)
 }
 
+// Whose session ended as soon as it began hears of that, and not of cookies: they
+// were kept. One that is not ours was not.
+func TestWhoIsSignedOutAtOnceIsToldSo(t *testing.T) {
+	s := play(t, usual)
+	ada := s.signedIn(t, e2e.Ada)
+	s.operator(t, http.MethodPost, "users/"+s.idOf(t, e2e.Ada.Email)+"/end-sessions", "").into(t, new(any))
+	got := ada.Follow(s.site + "/deep")
+	if !strings.Contains(got.Body, "You are signed out.") || strings.Contains(strings.ToLower(got.Body), "cookie") {
+		t.Errorf("ended at %s: %d\n%.1500s", got.Request.URL, got.StatusCode, got.Body)
+	}
+	u, _ := url.Parse(s.site)
+	ada.Jar.SetCookies(u, []*http.Cookie{{Name: cookieName, Value: "somebody-else-s", Path: "/", Secure: true}})
+	if got := ada.Follow(s.site + "/deep"); !strings.Contains(got.Body, "did not keep") {
+		t.Errorf("ended at %s: %d\n%.1500s", got.Request.URL, got.StatusCode, got.Body)
+	}
+	s.untouched(t)
+}
+
 const oneDeadOfThree = `
 https://app.test:{$PORT} {
 	log
