@@ -278,7 +278,10 @@ func TestSilentServerEndsAtTheTimeout(t *testing.T) {
 // bubble of synctest no time goes by but where everybody waits: what is to come
 // before a timeout does.
 func piped(b bounds, speak func(net.Conn)) *http.Client {
-	c := Network{}.client(b, []string{pipe})
+	return overPipe(Network{}.client(b, []string{pipe}), speak)
+}
+
+func overPipe(c *http.Client, speak func(net.Conn)) *http.Client {
 	c.Transport.(*transport).direct = Network{}.transport(func(context.Context, string, string) (net.Conn, error) {
 		here, there := net.Pipe()
 		go answer(there, speak)
@@ -300,6 +303,29 @@ func TestTricklingBodyEndsAtTheTimeout(t *testing.T) {
 			t.Fatalf("got %q, %v after %s", got, err, time.Since(begun))
 		}
 	})
+}
+
+// Eight seconds are the longest that a provider is waited for until it begins to
+// answer, and ten until it has.
+func TestCallsEndAfterTenSeconds(t *testing.T) {
+	for _, row := range []struct {
+		sent, got string
+		after     time.Duration
+	}{
+		{"", "", 8 * time.Second},
+		{"HTTP/1.1 200 OK\r\nContent-", "", 8 * time.Second},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nfirst", "first", 10 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := overPipe(Network{}.Client(pipe), func(c net.Conn) { io.WriteString(c, row.sent) })
+			begun := time.Now()
+			got, err := readAll(c, pipe)
+			var late net.Error
+			if !errors.As(err, &late) || !late.Timeout() || string(got) != row.got || time.Since(begun) != row.after {
+				t.Errorf("%q: got %q, %v after %s", row.sent, got, err, time.Since(begun))
+			}
+		})
+	}
 }
 
 func TestCallersContextEndsACall(t *testing.T) {
