@@ -262,7 +262,7 @@ func (p *portal) note(v *visit, switchTo bool) page.Note {
 	switch {
 	case switchTo:
 		return page.Switch
-	case v.hasLanded() && v.cookie != "" && v.house.sessions.Made(v.scope, v.cookie):
+	case v.hasLanded() && v.keepsCookies():
 		return page.JustSignedOut
 	case v.hasLanded():
 		return page.NotKept
@@ -291,6 +291,12 @@ func cookieOf(v *visit, name string) (value string) {
 // mark that came twice counts: the loop that it ends is worse than its page.
 func (v *visit) hasLanded() bool {
 	return slices.ContainsFunc(v.pending, func(c header.Cookie) bool { return c.Name == v.landed() && c.Value != "" })
+}
+
+// keepsCookies reports whether this browser has kept the cookie of a session of
+// ours, whatever became of that.
+func (v *visit) keepsCookies() bool {
+	return v.house != nil && v.house.sessions.Made(v.scope, v.cookie)
 }
 
 func (p *portal) alreadyIn(w http.ResponseWriter, r *http.Request, v *visit, to string) error {
