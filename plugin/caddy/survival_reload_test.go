@@ -379,9 +379,10 @@ func TestChancesOfDroppedRequests(t *testing.T) {
 	}
 }
 
-// weigh is what Caddy's process weighs: goroutines and open files as they are,
-// then, in bytes, what is held once all garbage is gone, and the most that its
-// heap has ever been. Neither counts what the race detector takes.
+// weigh is what Caddy's process weighs: goroutines, open files and resident bytes
+// as they are, then, in bytes, what is held once all garbage is gone, and the most
+// that its heap has ever been. These two do not count what the race detector takes,
+// nor what files are mapped.
 func (s *siege) weigh(t *testing.T) map[string]float64 {
 	t.Helper()
 	running := s.metrics(t)
@@ -391,6 +392,8 @@ func (s *siege) weigh(t *testing.T) map[string]float64 {
 	kept := s.metrics(t)
 	weights := map[string]float64{
 		"go_goroutines": running["go_goroutines"], "process_open_fds": running["process_open_fds"],
+		"process_resident_memory_bytes": running["process_resident_memory_bytes"],
+
 		"held": kept["go_memstats_heap_alloc_bytes"] + kept["go_memstats_stack_inuse_bytes"],
 		"most": kept["go_memstats_heap_sys_bytes"],
 	}
@@ -461,6 +464,9 @@ func TestIdleReloadsLeaveNothingBehind(t *testing.T) {
 		return after["go_goroutines"] <= before["go_goroutines"]+10 && after["process_open_fds"] <= before["process_open_fds"]+5
 	})
 	wantFlat(t, before, after, 8, 64)
+	if grown := after["process_resident_memory_bytes"] - before["process_resident_memory_bytes"]; grown > 64*mega {
+		t.Errorf("memory grew by %.0f MB", grown/mega) // a store that is mapped and never unmapped, say
+	}
 	if n := strings.Count(s.Log(), `"load complete"`); n != first+reloads {
 		t.Errorf("%d reloads took place", n)
 	}
